@@ -1,0 +1,1 @@
+"""Helpers for the AWS runbooks: one folder a concern, imported by the notebooks."""

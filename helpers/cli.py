@@ -1,0 +1,408 @@
+"""The command `runbook`: list, show, run, rehearse, resume and roll back runbooks; the local cloud."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+# Whatever costs time to import (pandas, boto3, papermill) is imported where it is used: help comes at once.
+if TYPE_CHECKING:
+    from helpers.runbook.execute import ExecutionResult
+    from helpers.runbook.parameters import Runbook
+
+MODES = ("rehearse", "plan", "apply")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+HELP = """Runbooks for AWS: rehearsed on a local cloud, planned, applied, proven.
+
+Exit codes: 0 done, 1 failed or bad input, 2 the plan has changes, 3 a gate is not approved,
+4 some of several failed, 5 in doubt (a kernel died amid an effect: resume)."""
+
+app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+cloud_app = typer.Typer(help="The local cloud that rehearsals run on.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(cloud_app, name="cloud")
+
+Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A parameter; its text is kept as written. Repeat.")]
+Approve = Annotated[str, typer.Option(help="Gates that are approved, with commas between them.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
+
+
+def main() -> None:
+    """Run the command line; exits with the run's code. Bad input is one sentence on stderr and code 1."""
+    try:
+        code = typer.main.get_command(app).main(standalone_mode=False)
+    except KeyboardInterrupt:
+        code = _refuse("Interrupted.")
+    except Exception as error:
+        code = _show_help(error) if type(error).__name__ == "NoArgsIsHelpError" else _refuse(_sentence(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _sentence(error: Exception) -> str:
+    """The error in words; an error that is not ours keeps its traceback."""
+    if hasattr(error, "format_message"):  # a wrong option or argument: typer's own words
+        return f"{error.format_message().rstrip('.')}. See `runbook --help`."
+    from helpers.aws.errors import RunbookError
+
+    if isinstance(error, RunbookError):
+        return str(error)
+    raise error
+
+
+def _show_help(error: Any) -> int:
+    print(error.format_message())
+    return 0
+
+
+def _refuse(sentence: str) -> int:
+    print(f"runbook: {sentence}", file=sys.stderr)
+    return 1
+
+
+# -- what there is -------------------------------------------------------------------------------------
+
+
+@app.command("list")
+def list_runbooks() -> None:
+    """List the runbooks."""
+    from helpers.runbook import parameters
+
+    runbooks = [parameters.describe(path) for path in parameters.names().values()]
+    _print_table(("runbook", "what it does", "minutes", "gates"), ((r.name, r.title, _number(r.minutes), ", ".join(r.gates)) for r in runbooks))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The runbook.")],
+    policy: Annotated[bool, typer.Option("--policy", help="Print only the IAM policy, as JSON.")] = False,
+) -> None:
+    """Show a runbook: its parameters, its gates and the IAM policy it needs."""
+    from helpers.runbook import parameters
+
+    runbook = parameters.describe(name)
+    if policy:
+        return print(_policy(runbook))
+    print(f"{runbook.title}\n\n{runbook.summary}\n\nNotebook: {_shown(runbook.path)}")
+    rows = ((p.name, p.annotation, "(required)" if p.required else json.dumps(p.default, ensure_ascii=False), p.help) for p in runbook.parameters)
+    _print_table(("parameter", "type", "default", "meaning"), rows)
+    print(f"Gates: {', '.join(runbook.gates) or 'none'} (approve them with --approve)")
+    print(f"IAM policy:\n{_policy(runbook)}")
+    return None
+
+
+def _policy(runbook: Runbook) -> str:
+    return json.dumps(runbook.policy, indent=2) if runbook.policy else "none is declared in the notebook's metadata"
+
+
+@app.command("runs")
+def list_runs() -> None:
+    """List the runs, newest last."""
+    from helpers.runbook import store
+
+    rows = []
+    for path in sorted(store.runs_directory().glob("*/run.json"), key=lambda path: path.stat().st_mtime):
+        run, result = store.read_json(path), store.read_json(path.with_name("result.json")) or {}
+        rows.append((path.parent.name, run["runbook"], run["mode"], result.get("status", "unknown"), result.get("error", "")))
+    _print_table(("run", "runbook", "mode", "status", "error"), rows)
+
+
+# -- running -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    name: Annotated[str, typer.Argument(help="The runbook, by name or path.")],
+    parameter: Parameters = None,
+    mode: Annotated[str, typer.Option(help="rehearse (a local cloud), plan (real account, reads only) or apply.")] = "",
+    approve: Approve = "",
+    run_id: Annotated[str, typer.Option(help="The run's name; one that exists is resumed. [default: the time]")] = "",
+    plan: Annotated[str, typer.Option(metavar="FILE", help="Apply this saved plan.json, and nothing that differs from it.")] = "",
+) -> None:
+    """Run a runbook headless."""
+    from helpers.runbook import parameters
+
+    runbook = parameters.describe(name)
+    texts = _texts(parameter)
+    _refuse_own(texts, mode=mode, approve=approve, run_id=run_id, plan_file=plan)
+    if plan:
+        saved = _saved_plan(runbook, plan)
+        values, run_id, mode = _agreed(runbook, saved["parameters"], texts, f"The plan in {plan}"), run_id or saved["run_id"], mode or "apply"
+    else:
+        values = parameters.convert(runbook.parameters, texts)
+    values = _with_control(runbook, values, mode, approve, plan)
+    raise typer.Exit(_launch(runbook, values, run_id or values.get("run_id", "")))
+
+
+@app.command()
+def rehearse(
+    name: Annotated[list[str] | None, typer.Argument(metavar="[RUNBOOK]...", help="Default: all that change AWS.")] = None,
+    parameter: Parameters = None,
+) -> None:
+    """Rehearse runbooks on a local cloud with real engines: no AWS account is touched."""
+    from helpers.runbook import parameters
+
+    names = name or [name for name, path in parameters.names().items() if path.parent.name == "runbooks"]
+    runbooks = [parameters.describe(one) for one in names]
+    texts = _texts(parameter)
+    values = [parameters.convert(runbook.parameters, texts) for runbook in runbooks]
+    codes = [_launch(runbook, {**one, "mode": "rehearse"}, one.get("run_id", "")) for runbook, one in zip(runbooks, values, strict=True)]
+    raise typer.Exit(_together(codes))
+
+
+@app.command()
+def resume(run_id: RunId, parameter: Parameters = None, approve: Approve = "") -> None:
+    """Go on with a run that failed, was stopped at a gate or was killed; what is done is not done again."""
+    from helpers.runbook import parameters
+
+    known = _known_run(run_id)
+    runbook = parameters.describe(known["runbook"])
+    values = _agreed(runbook, known["parameters"], _texts(parameter), f"Run {run_id}")
+    raise typer.Exit(_launch(runbook, _with_control(runbook, values, known["mode"], approve, ""), run_id))
+
+
+@app.command()
+def rollback(
+    run_id: RunId,
+    mode: Annotated[str, typer.Option(help="plan lists what would be undone. [default: the run's own]")] = "",
+    approve: Approve = "",
+) -> None:
+    """Undo what a run did, newest first."""
+    known = _known_run(run_id)
+    _check_mode(mode)
+    from helpers.runbook import rollback as undo
+    from helpers.runbook import store
+
+    if known["mode"] == "rehearse":
+        from helpers.rehearsal import rehearse as rehearsal
+
+        os.environ.update(rehearsal.prepare(known["runbook"], known["parameters"], store.runs_directory().resolve() / run_id))
+    done = undo(run_id, approve=approve, mode=mode)
+    raise typer.Exit(done.result()["exit_code"])
+
+
+def _launch(runbook: Runbook, values: dict[str, Any], run_id: str) -> int:
+    """Execute one run, with its local cloud in a rehearsal; prints where its files are; returns its exit code."""
+    from helpers.runbook import store
+    from helpers.runbook.execute import execute
+
+    run_id = _checked_run_id(run_id or store.new_run_id())
+    directory = store.runs_directory().resolve() / run_id
+    mode = values.get("mode") or next((p.default for p in runbook.parameters if p.name == "mode"), "rehearse")
+    print(f"{runbook.name}: {mode}, run {run_id}", flush=True)
+    if mode == "rehearse":
+        from helpers.rehearsal import rehearse as rehearsal
+
+        outcome = rehearsal.execute(runbook.path, values, directory)
+    else:
+        outcome = execute(runbook.path, values, run_directory=directory)
+    _tell(runbook, outcome)
+    return outcome.exit_code
+
+
+def _tell(runbook: Runbook, outcome: ExecutionResult) -> None:
+    """The end of a run in a few lines: status, numbers, files, and how to go on."""
+    metrics = {name: value for name, value in outcome.result.get("metrics", {}).items() if isinstance(value, int | float | str)}
+    print(f"\n{runbook.name}: {outcome.status} (exit code {outcome.exit_code})")
+    for name, value in metrics.items():
+        print(f"  {name:28} {value:,.1f}" if isinstance(value, float) else f"  {name:28} {value}")
+    for file in ("output.ipynb", "report.html", "plan.json", "result.json"):
+        if (outcome.directory / file).exists():
+            print(f"  {_shown(outcome.directory / file)}")
+    sys.stdout.flush()
+    if outcome.error:
+        print(f"runbook: {outcome.error}", file=sys.stderr)
+    if outcome.status in {"failed", "not approved", "in doubt"} and (outcome.directory / "run.json").exists():
+        print(f"runbook: go on with `runbook resume {outcome.run_id}`, or back with `runbook rollback {outcome.run_id}`", file=sys.stderr)
+
+
+def _together(codes: list[int]) -> int:
+    """One exit code for several runs: theirs where they agree, else 4 (some failed)."""
+    return codes[0] if len(set(codes)) == 1 else 4 if codes else 0
+
+
+# -- input ---------------------------------------------------------------------------------------------
+
+
+def _texts(parameters: Iterable[str] | None) -> dict[str, str]:
+    """`NAME=VALUE` arguments as a dict; the text after the first `=` stays as it is."""
+    from helpers.runbook.parameters import ParameterError
+
+    texts: dict[str, str] = {}
+    faults = []
+    for one in parameters or ():
+        name, equals, text = one.partition("=")
+        if not equals or not name.isidentifier():
+            faults.append(f"-p {one} is not of the form NAME=VALUE.")
+        elif name in texts:
+            faults.append(f"-p {name} is given twice.")
+        texts[name] = text
+    if faults:
+        raise ParameterError(faults)
+    return texts
+
+
+def _agreed(runbook: Runbook, known: dict[str, Any], texts: dict[str, str], what: str) -> dict[str, Any]:
+    """The values that a run or a plan was made with; refuses parameters given now that differ from them."""
+    from helpers.aws.errors import RunbookError
+    from helpers.runbook import parameters
+
+    given = parameters.convert([replace(p, required=False) for p in runbook.parameters], texts)
+    changed = sorted(name for name, value in given.items() if known.get(name) != value)
+    if changed:
+        raise RunbookError(f"{what} has another {', '.join(changed)}.", "Leave -p out, or start a new run.")
+    declared = {p.name for p in runbook.parameters}
+    return {name: value for name, value in known.items() if name in declared}
+
+
+def _saved_plan(runbook: Runbook, file: str) -> dict[str, Any]:
+    """The plan in a file. Raises `RunbookError` where it holds none of this runbook."""
+    from helpers.aws.errors import RunbookError
+
+    try:
+        plan = json.loads(Path(file).read_text(encoding="utf-8"))
+        known = plan["runbook"], plan["run_id"], plan["parameters"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunbookError(f"{file} cannot be read as a plan: {error}.", "Save one with --mode plan: runs/<run id>/plan.json.") from error
+    if known[0] != runbook.name:
+        raise RunbookError(f"{file} is a plan of {known[0]}, not of {runbook.name}.")
+    return plan
+
+
+def _with_control(runbook: Runbook, values: dict[str, Any], mode: str, approve: str, plan: str) -> dict[str, Any]:
+    """The values with those that say how to run, which have options of their own."""
+    from helpers.aws.errors import RunbookError
+
+    _check_mode(mode)
+    _check_gates(runbook, approve)
+    if plan and mode != "apply":
+        raise RunbookError(f"A saved plan is applied; --mode {mode} and --plan do not go together.", "Leave --mode out.")
+    control = {"mode": mode, "approve": approve, "plan_file": str(Path(plan).resolve()) if plan else ""}
+    return {**values, **{name: value for name, value in control.items() if value}}
+
+
+def _refuse_own(texts: dict[str, str], **options: str) -> None:
+    """A parameter and its option must not contradict each other."""
+    from helpers.runbook.parameters import ParameterError
+
+    faults = [f"-p {name}={texts[name]} and --{name.replace('_', '-')} {value} differ." for name, value in options.items() if value and texts.get(name, value) != value]
+    if faults:
+        raise ParameterError(faults, "Give the option only.")
+
+
+def _check_mode(mode: str) -> None:
+    from helpers.aws.errors import RunbookError
+
+    if mode and mode not in MODES:
+        raise RunbookError(f"There is no mode {mode!r}.", f"Choose {', '.join(MODES)}.")
+
+
+def _check_gates(runbook: Runbook, approve: str) -> None:
+    from helpers.aws.errors import RunbookError
+
+    unknown = [gate for gate in (part.strip() for part in approve.split(",")) if gate and gate not in runbook.gates]
+    if unknown:
+        raise RunbookError(f"{runbook.name} has no gate {', '.join(unknown)}.", f"Its gates: {', '.join(runbook.gates) or 'none'}.")
+
+
+def _checked_run_id(run_id: str) -> str:
+    """A run id is the name of a folder, so it must not lead elsewhere."""
+    from helpers.aws.errors import RunbookError
+
+    if not RUN_ID.fullmatch(run_id):
+        raise RunbookError(f"{run_id!r} cannot be a run id.", "Use letters, digits, dots, dashes and underscores.")
+    return run_id
+
+
+def _known_run(run_id: str) -> dict[str, Any]:
+    from helpers.aws.errors import RunbookError
+    from helpers.runbook import store
+
+    known = store.read_json(store.runs_directory() / _checked_run_id(run_id) / "run.json")
+    if known is None:
+        raise RunbookError(f"There is no run {run_id} in {_shown(store.runs_directory())}.", "`runbook runs` lists them.")
+    return known
+
+
+# -- the local cloud -----------------------------------------------------------------------------------
+
+
+@cloud_app.command("up")
+def cloud_up(
+    scenario: Annotated[str, typer.Option(help="What to seed it with; `none` leaves it empty.")] = "redis_upgrade",
+) -> None:
+    """Start the shared local cloud; prints the variables to set: eval "$(runbook cloud up)"."""
+    from helpers.rehearsal import rehearse as rehearsal
+
+    for name, value in rehearsal.up(scenario).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+@cloud_app.command("down")
+def cloud_down(
+    run_id: Annotated[str, typer.Argument(metavar="[RUN_ID]", help="End the cloud that this run kept instead of the shared one.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="End the shared one and those of all runs.")] = False,
+) -> None:
+    """End a local cloud with all its servers; what it held is gone."""
+    from helpers.rehearsal import rehearse as rehearsal
+
+    ended = rehearsal.down(_checked_run_id(run_id) if run_id else "", everything=all_)
+    print("\n".join(f"ended: {_shown(one)}" for one in ended) or "no local cloud was running")
+
+
+@cloud_app.command("status")
+def cloud_status() -> None:
+    """Show the local clouds that run."""
+    from helpers.rehearsal import rehearse as rehearsal
+
+    rows = [(_shown(Path(one["directory"])), one["endpoint"], str(one["pid"]), one["started_at"]) for one in rehearsal.running()]
+    if rows:
+        return _print_table(("cloud", "endpoint", "pid", "started"), rows)
+    return print("no local cloud is running")
+
+
+@cloud_app.command("prepare", hidden=True)
+def cloud_prepare(name: str, run_directory: Annotated[Path, typer.Option()]) -> None:
+    """For the engine, when a notebook is opened in JupyterLab: print the variables of the run's cloud as JSON."""
+    from helpers.rehearsal import rehearse as rehearsal
+
+    values = json.loads(os.environ.get("RUNBOOK_PARAMETERS", "{}"))
+    print(json.dumps(rehearsal.prepare(name, values, run_directory.resolve())))
+
+
+# -- printing ------------------------------------------------------------------------------------------
+
+
+def _print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no width: do not cut what a program reads
+    console.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be written from here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The application's own report of the switch: what it wrote, what it lost, how long it could not write."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from helpers.aws import Aws, RunbookError, planning, wait
+from helpers.aws.errors import is_not_found
+from helpers.elasticache.preflight import split_s3
+from helpers.elasticache.upgrade import Upgrade
+
+AUDIT_WAIT = 60.0  # seconds
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the application measured of itself; empty where it publishes no report."""
+
+    values: dict[str, Any]
+    note: str = ""
+
+    def table(self) -> pd.DataFrame:
+        """The application's counts: what, number."""
+        if self.note:
+            return pd.DataFrame({"application": [self.note]})
+        shown = {
+            "acknowledged writes": "acknowledged_writes",
+            "acknowledged writes lost": "acknowledged_writes_lost",
+            "writes refused or timed out (the application knows)": "unacknowledged_writes",
+            "longest time without a write, around the switch (ms)": "write_gap_ms",
+            "sessions missing": "sessions_missing",
+            "stale reads": "stale_reads",
+            "endpoint now": "endpoint",
+        }
+        rows = [(label, self.values[key]) for label, key in shown.items() if key in self.values]
+        rows += [("error met", f"{text}: {count}") for text, count in (self.values.get("errors") or {}).items()]
+        return pd.DataFrame(rows, columns=["the application says", "value"])
+
+    def figure(self) -> Figure | None:
+        """Acknowledged writes per 10 ms around the last change of endpoint; None without a time line."""
+        return _draw(self.values) if self.values.get("timeline") else None
+
+
+def application_report(aws: Aws, upgrade: Upgrade) -> Report:
+    """The application's report after an audit that began now; the wait is bounded.
+
+    The report is JSON at `application_report` (s3://bucket/key) with at least `acknowledged_writes`,
+    `acknowledged_writes_lost`, `write_gap_ms` and `audited_at` (unix seconds).
+    """
+    if not upgrade.application_report:
+        return Report({}, "it publishes no report (parameter application_report)")
+    if planning():
+        return Report({}, f"read from {upgrade.application_report} after the apply")
+    asked = time.time()
+
+    def state() -> str:
+        found = _read(aws, upgrade.application_report)
+        return "audited" if found.get("audited_at", 0) >= asked else "auditing" if found else "absent"
+
+    wait("the application's audit", state, until=("audited",), timeout=AUDIT_WAIT)
+    return Report(_read(aws, upgrade.application_report))
+
+
+def _read(aws: Aws, uri: str) -> dict[str, Any]:
+    bucket, key = split_s3(uri)
+    try:
+        return json.loads(aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+    except json.JSONDecodeError as error:
+        raise RunbookError(f"{uri} holds no JSON: {error}.", "Point application_report at the application's report.") from error
+    except Exception as error:
+        if is_not_found(error):
+            return {}
+        raise
+
+
+def _draw(values: dict[str, Any]) -> Figure:
+    timeline = pd.DataFrame(values["timeline"], columns=["at", "writes"]).sort_values("at")
+    start = values.get("gap_started") or timeline["at"].iloc[-1]
+    gap = float(values.get("write_gap_ms") or 0)
+    near = timeline[(timeline["at"] > start - 1000) & (timeline["at"] < start + gap + 1000)]
+    drawing = Figure(figsize=(9, 2.4))
+    axes = drawing.subplots()
+    axes.bar(near["at"] - start, near["writes"], width=10, align="edge", color="0.35")
+    axes.axvspan(0, gap, facecolor="none", edgecolor="0.2", hatch="///", linewidth=0)
+    axes.set_title(f"The application could not write for {gap:.0f} ms", fontsize=10, loc="left")
+    axes.set_xlabel("milliseconds since its last write to the old endpoint")
+    axes.set_ylabel("acknowledged writes\nin 10 ms")
+    axes.spines[["top", "right"]].set_visible(False)
+    return drawing

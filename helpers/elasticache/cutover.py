@@ -1,0 +1,291 @@
+"""The switch: freeze writes on one group, carry the last keys, point the application at the other, and back.
+
+Order matters. Writes are frozen for a bounded time that the server itself ends; the last keys are carried and
+compared; just before the parameter changes the freeze is prolonged, so that a process killed right after it
+leaves no time in which the left group would still take a write; then its clients are disconnected (what they
+had waiting is dropped unacknowledged) and the group is made to refuse writes before the freeze is lifted.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from dataclasses import dataclass
+
+import pandas as pd
+from redis.exceptions import RedisError
+
+from helpers.aws import Aws, RunbookError, act, effect, planning, wait
+from helpers.aws.effects import note, recall
+from helpers.elasticache import clients, copying
+from helpers.elasticache import compare as comparing
+from helpers.elasticache.groups import Group, describe_group, group_exists, wait_available
+from helpers.elasticache.live import OURS, Changes, open_redis
+from helpers.elasticache.parameter_groups import MORE_REPLICAS_THAN_ANY, set_parameters
+from helpers.elasticache.parameter_store import compare_and_set, put_parameter, read_parameter
+from helpers.elasticache.preflight import Survey
+from helpers.elasticache.stages import Verified, verified
+from helpers.elasticache.upgrade import Upgrade
+
+HOLD_MS = 60_000  # how long the left group stays frozen if this process dies right after the switch
+FLAG_SETTLE = 0.3  # seconds without a change before the application counts as stopped
+LIFTED = "1970-01-01T00:00:00+00:00"
+
+
+@dataclass(frozen=True)
+class Move:
+    """An application's way from one group to another: its parameter, how to freeze and how to fence the left group."""
+
+    parameter: str
+    source: Group
+    target: Group
+    freeze: str
+    freeze_limit_ms: int
+    read_only_parameter: str
+    fence: str
+    fence_group: str
+
+
+@dataclass(frozen=True)
+class Switched:
+    """The switch as it went: the way of freezing, its milliseconds, keys carried in it, late keys, clients disconnected."""
+
+    before: str
+    after: str
+    method: str = ""
+    at: float = 0.0
+    freeze_ms: float = 0.0
+    last_keys: int = 0
+    late_keys: int = 0
+    disconnected: int = 0
+    refuses_writes: bool = False
+    comparison: Verified = Verified(0, 0, {}, 0.0, note="not compared after the switch")
+    note: str = ""
+
+    def table(self) -> pd.DataFrame:
+        """The switch: endpoint before and after, freeze, keys, clients, and the comparison after it."""
+        if self.note and not self.method:
+            return pd.DataFrame({"switch": [self.note]})
+        rows = [
+            ("endpoint before", self.before),
+            ("endpoint after", self.after),
+            ("writes frozen by", self.method),
+            ("frozen for (ms)", f"{self.freeze_ms:.0f}"),
+            ("keys carried while frozen", f"{self.last_keys:,}"),
+            ("clients disconnected from the left group", f"{self.disconnected:,}"),
+            ("writes that still reached the left group, carried over", f"{self.late_keys:,}"),
+            ("the left group refuses writes", "yes" if self.refuses_writes else "no"),
+        ]
+        if not self.comparison.note:
+            rows += [("keys compared after the switch", f"{self.comparison.keys_compared:,}"), ("of them different, not by the application", f"{self.comparison.keys_different:,}")]
+        return pd.DataFrame(rows + ([("note", self.note)] if self.note else []), columns=["switch", "value"])
+
+
+def undo_switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Group) -> Switched | None:
+    """Point the application back at the old group, after carrying back what it wrote to the new one."""
+    if not upgrade.moves:
+        return None
+    if upgrade.keeps_writes:
+        _lift_fence(aws, upgrade, found)
+    now = read_parameter(aws, upgrade.parameter).value
+    if now != new.endpoint:
+        if upgrade.keeps_writes and found.freeze == "client_pause":
+            act("redis", "CLIENT UNPAUSE", old.id, lambda: _with(old, clients.resume_writes))
+        return None
+    if not upgrade.keeps_writes:
+        compare_and_set(aws, upgrade.parameter, new.endpoint, old.endpoint)
+        return Switched(new.endpoint, old.endpoint, note="switched back; the classic procedure carries nothing back")
+    back = Move(upgrade.parameter, new, old, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, found.fence, upgrade.named(upgrade.family))
+    return carry_application(aws, back, Changes(new))
+
+
+@effect(undo=undo_switch)
+def switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Group, changes: Changes) -> Switched:
+    """Point the application at the new group without losing an acknowledged write."""
+    if not upgrade.moves:
+        return Switched(old.endpoint, old.endpoint, note="not needed: the endpoint stays")
+    if not upgrade.keeps_writes:
+        compare_and_set(aws, upgrade.parameter, old.endpoint, new.endpoint)
+        return Switched(old.endpoint, new.endpoint, "nothing: the classic procedure", time.time())
+    move = Move(upgrade.parameter, old, new, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, found.fence, upgrade.named("watch"))
+    return carry_application(aws, move, changes)
+
+
+def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
+    """Move the application from `move.source` to `move.target`; called again after a crash it ends what was begun.
+
+    Raises `RunbookError` where the parameter holds something else than expected, or where the last keys could
+    not be carried within the freeze; the source is then as before.
+    """
+    now = read_parameter(aws, move.parameter).value
+    if now == move.target.endpoint and not planning():
+        return _finish(aws, move, changes, Changes(move.target), Switched(move.source.endpoint, now, _method(move), recall("switched at") or 0.0, note="the process was killed at the switch; this one ended it"))
+    if now != move.source.endpoint:
+        raise RunbookError(f"{move.parameter} holds {now!r}, not {move.source.endpoint!r}: somebody changed it meanwhile. It was left as it is.", "Find out who and why, put it right, and resume the run.")
+    arrivals = Changes(move.target)
+    _prepare(move, changes, arrivals)
+    started = time.monotonic()
+    _freeze(aws, move)
+    try:
+        last = act("redis", "RESTORE", move.target.id, lambda: _carry_last(move, changes, started), source=move.source.id) or 0
+        note("write mark", None if planning() else _with(move.source, clients.write_mark))
+        note("switched at", time.time())
+        if move.freeze == "client_pause" and not planning():
+            _with(move.source, lambda redis: clients.pause_writes(redis, HOLD_MS))
+        after = compare_and_set(aws, move.parameter, move.source.endpoint, move.target.endpoint)
+    except BaseException:
+        _thaw(aws, move)
+        raise
+    frozen = (time.monotonic() - started) * 1000
+    return _finish(aws, move, changes, arrivals, Switched(move.source.endpoint, after.value, _method(move), time.time(), frozen, last))
+
+
+def _prepare(move: Move, changes: Changes, arrivals: Changes) -> None:
+    """Everything slow before the freeze: lift a freeze that a killed process left, catch up, watch the target."""
+    if move.freeze == "client_pause" and not planning():
+        _with(move.source, clients.resume_writes)
+    changes.carry_to(move.target)
+    arrivals.begin()
+
+
+def _method(move: Move) -> str:
+    return "CLIENT PAUSE WRITE" if move.freeze == "client_pause" else f"the application's flag {move.read_only_parameter}"
+
+
+def _freeze(aws: Aws, move: Move) -> None:
+    if move.freeze == "client_pause":
+        act("redis", "CLIENT PAUSE WRITE", move.source.id, lambda: _with(move.source, lambda redis: clients.pause_writes(redis, move.freeze_limit_ms)), milliseconds=move.freeze_limit_ms)
+    else:
+        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(milliseconds=move.freeze_limit_ms)
+        put_parameter(aws, move.read_only_parameter, until.isoformat(timespec="milliseconds"))
+
+
+def _thaw(aws: Aws, move: Move) -> None:
+    if move.freeze == "client_pause":
+        act("redis", "CLIENT UNPAUSE", move.source.id, lambda: _with(move.source, clients.resume_writes))
+    else:
+        put_parameter(aws, move.read_only_parameter, LIFTED)
+
+
+def _carry_last(move: Move, changes: Changes, started: float) -> int:
+    """Carry and compare what changed up to the freeze; returns the number of keys. Raises `RunbookError` when time runs out."""
+    limit = started + move.freeze_limit_ms / 1000 * 0.8
+    carried = 0
+    with open_redis(move.source, "last") as source, open_redis(move.target, "last") as target:
+        if move.freeze != "client_pause":
+            _await_silence(changes, limit)
+        while True:
+            changes.capture.barrier()
+            keys = changes.capture.take()
+            if not keys and carried:
+                return carried
+            keys |= changes.capture.streams  # consumer groups change without a notification
+            copying.copy_keys(source, target, keys)
+            wrong = comparing.compare_keys(source, target, keys)
+            carried += len(keys)
+            if time.monotonic() > limit:
+                raise RunbookError(f"The last {len(keys)} keys could not be carried within {move.freeze_limit_ms} ms; the freeze was lifted.", "Resume at a quieter time, or raise freeze_limit_ms.")
+            if not keys:
+                return carried
+            if not wrong.equal:
+                raise RunbookError(f"{len(wrong.differences)} keys differ after the last copy.", "The freeze was lifted and nothing was switched: resume the run.")
+
+
+def _await_silence(changes: Changes, limit: float) -> None:
+    """Wait until the application, told by its flag, has made no change for a while."""
+    quiet_since, seen = time.monotonic(), changes.capture.pending
+    while time.monotonic() - quiet_since < FLAG_SETTLE:
+        if time.monotonic() > limit:
+            raise RunbookError("The application goes on writing although its read-only flag is set; the flag was lifted.", "Check that it obeys the parameter.")
+        time.sleep(0.01)
+        if changes.capture.pending != seen:
+            quiet_since, seen = time.monotonic(), changes.capture.pending
+
+
+def _finish(aws: Aws, move: Move, changes: Changes, arrivals: Changes, done: Switched) -> Switched:
+    """After the parameter changed: disconnect the left group's clients, make it refuse writes, lift the freeze, look for late writes."""
+    if move.freeze != "client_pause":
+        put_parameter(aws, move.read_only_parameter, LIFTED)
+    disconnected = act("redis", "CLIENT KILL", move.source.id, lambda: _disconnect(move.source)) or 0
+    disconnected += _raise_fence(aws, move)
+    if move.freeze == "client_pause":
+        act("redis", "CLIENT UNPAUSE", move.source.id, lambda: _with(move.source, clients.resume_writes))
+    if planning():
+        return done
+    refuses = _with(move.source, _refuses_writes)
+    late = _late_writes(move, changes, arrivals)
+    comparison = _compare_after(move, arrivals) if arrivals.running else done.comparison
+    changes.end()
+    arrivals.end()
+    return Switched(done.before, done.after, done.method, done.at, done.freeze_ms, done.last_keys, late, disconnected, refuses, comparison, done.note)
+
+
+def _raise_fence(aws: Aws, move: Move) -> int:
+    """Make the left group refuse writes, disconnecting whoever comes back meanwhile; returns how many were disconnected."""
+    if not move.fence:
+        return 0
+    set_parameters(aws, move.fence_group, {move.fence: MORE_REPLICAS_THAN_ANY})
+    killed = 0
+
+    def state() -> str:
+        nonlocal killed
+        killed += 0 if planning() else _disconnect(move.source)
+        return describe_group(aws, move.source.id).parameter_status
+
+    wait(f"{move.source.id} refuses writes", state, until=("in-sync", "pending-reboot"), timeout=300)
+    return killed
+
+
+def _lift_fence(aws: Aws, upgrade: Upgrade, found: Survey) -> None:
+    """Let the old group take writes again."""
+    watch = upgrade.named("watch")
+    if found.fence and group_exists(aws, upgrade.group) and describe_group(aws, upgrade.group).parameter_group == watch:
+        set_parameters(aws, watch, {found.fence: found.changed_parameters.get(found.fence, "0")})
+        wait_available(aws, upgrade.group)
+
+
+def _late_writes(move: Move, changes: Changes, arrivals: Changes) -> int:
+    """Carry over keys that were written to the left group after the freeze, if any; returns their number."""
+    if not changes.running:
+        mark = recall("write mark")
+        with open_redis(move.source, "late") as source:
+            missed = 0 if mark is None else clients.writes_since(source, mark)
+        if missed:
+            raise RunbookError(f"{missed} writes reached {move.source.id} after the switch while no process was watching.", "Nothing is deleted. Roll back, or compare the two groups and carry the keys over by hand.")
+        return 0
+    changes.capture.barrier()
+    late = changes.capture.take()
+    if late:
+        arrivals.capture.barrier()
+        late -= arrivals.capture.peek()
+        with open_redis(move.source, "late") as source, open_redis(move.target, "late") as target:
+            wrong = comparing.compare_keys(source, target, late).keys()
+            copying.copy_keys(source, target, wrong)
+        return len(wrong)
+    return 0
+
+
+def _compare_after(move: Move, arrivals: Changes) -> Verified:
+    """The left group, which no longer changes, against the new one, less what the application has written there since."""
+    with open_redis(move.source, "prove") as source, open_redis(move.target, "prove") as target:
+        comparison = comparing.compare(source, target)
+    arrivals.capture.barrier()
+    touched = arrivals.capture.peek() | arrivals.capture.streams
+    return verified(comparison.without(touched), meanwhile=len(comparison.keys() & touched))
+
+
+def _refuses_writes(redis) -> bool:  # noqa: ANN001
+    try:
+        redis.set(f"{OURS}:fence", "1", px=1)
+    except RedisError as error:
+        return "NOREPLICAS" in str(error)
+    return False
+
+
+def _disconnect(group: Group) -> int:
+    return _with(group, lambda redis: clients.disconnect_clients(redis, ours=OURS))
+
+
+def _with(group: Group, do):  # noqa: ANN001, ANN202
+    with open_redis(group, "switch") as redis:
+        return do(redis)

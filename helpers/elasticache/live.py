@@ -1,0 +1,92 @@
+"""The changes of a group while it is moved: captured from before the backup on, or found again by comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from helpers.aws import RunbookError, act, planning
+from helpers.elasticache import changes as key_changes
+from helpers.elasticache import clients, copying
+from helpers.elasticache.groups import Group
+
+OURS = "runbook"
+
+
+def open_redis(group: Group, purpose: str, **options: Any) -> Any:
+    """A connection to a group's primary endpoint, named so that it is known as ours."""
+    return clients.connect(group.host, group.port, name=f"{OURS}-{purpose}", **options)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Keys carried to another group: how (`captured` or `compared`), rounds of (round, keys, seconds), totals."""
+
+    how: str
+    rounds: tuple[tuple[int, int, float], ...]
+    keys: int
+    seconds: float
+    note: str = ""
+
+    def table(self) -> pd.DataFrame:
+        """The rounds: keys copied and seconds each."""
+        if self.note:
+            return pd.DataFrame({"catch up": [self.note]})
+        rows = [(number, keys, round(seconds, 3)) for number, keys, seconds in self.rounds]
+        return pd.DataFrame(rows, columns=["round", "keys copied", "seconds"])
+
+
+class Changes:
+    """The changed keys of `group`, from `begin` on. A capture lives in this process only: after a crash it begins anew."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.complete = False  # true where everything since the backup was captured
+        self._capture: key_changes.Capture | None = None
+
+    @property
+    def running(self) -> bool:
+        """True while changes are captured."""
+        return self._capture is not None
+
+    @property
+    def capture(self) -> key_changes.Capture:
+        """The capture, sound so far. Raises `CaptureLost` (a `RunbookError`) where it missed something."""
+        if self._capture is None:
+            raise RunbookError("No capture is running.", "Resume the run.")
+        self._capture.check()
+        return self._capture
+
+    def begin(self) -> None:
+        """Capture from now on; nothing happens in a plan, or where it runs already."""
+        if planning() or self.running:
+            return
+        capture = key_changes.Capture(open_redis(self.group, "capture"))
+        capture.start()
+        self._capture = capture
+
+    def end(self) -> None:
+        """Stop capturing."""
+        if self._capture is not None:
+            self._capture.stop()
+            self._capture = None
+
+    def carry_to(self, target: Group) -> Moved:
+        """Bring `target` up to date with the group: replay what was captured, after a full comparison where that has gaps."""
+        return act("redis", "RESTORE", target.id, lambda: self._carry(target), source=self.group.id) or Moved("", (), 0, 0.0, "known after apply")
+
+    def _carry(self, target: Group) -> Moved:
+        self.begin()
+        with open_redis(self.group, "copy") as source, open_redis(target, "copy") as sink:
+            rounds: list[tuple[int, int, float]] = []
+            how = "captured" if self.complete else "compared"
+            if not self.complete:
+                copied = copying.resync(source, sink)
+                rounds.append((0, copied.keys, copied.seconds))
+                self.complete = True
+            caught = copying.catch_up(self.capture, source, sink)
+            rounds += [(number, one.keys, one.seconds) for number, one in enumerate(caught.rounds, 1)]
+            self.capture  # noqa: B018 - raises where the capture missed something
+        return Moved(how, tuple(rounds), sum(keys for _, keys, _ in rounds), sum(seconds for _, _, seconds in rounds))

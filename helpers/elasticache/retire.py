@@ -1,0 +1,92 @@
+"""The end of an upgrade: the old group is deleted, when it is quiet and a last snapshot of it is available."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pandas as pd
+
+from helpers.aws import Aws, RunbookError, effect, planning, wait
+from helpers.elasticache import clients
+from helpers.elasticache.cutover import Switched
+from helpers.elasticache.groups import Group, delete_group, group_state
+from helpers.elasticache.live import open_redis
+from helpers.elasticache.parameter_groups import NOTIFY, delete_parameter_group, set_parameters
+from helpers.elasticache.parameter_store import read_parameter
+from helpers.elasticache.preflight import Survey
+from helpers.elasticache.snapshots import ensure_snapshot
+from helpers.elasticache.upgrade import Upgrade
+
+PATIENCE = 60.0  # seconds beyond the asked quiet time
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What was deleted, the snapshot that is left of it, and how long it was quiet before."""
+
+    group: str
+    snapshot: str
+    quiet_seconds: float
+    note: str = ""
+
+    def table(self) -> pd.DataFrame:
+        """Deleted group, quiet time, final snapshot."""
+        if self.note:
+            return pd.DataFrame({"delete": [self.note]})
+        rows = [("deleted", self.group), ("quiet before (s)", f"{self.quiet_seconds:.0f}"), ("final snapshot", self.snapshot)]
+        return pd.DataFrame(rows, columns=["old group", "value"])
+
+
+def undo_delete(aws: Aws, upgrade: Upgrade) -> None:
+    """Nothing, as long as the old group is there; once it is deleted there is no way back."""
+    if upgrade.keeps_writes and group_state(aws, upgrade.group) in ("absent", "deleting"):
+        raise RunbookError(f"{upgrade.group} is deleted.", f"Create a group from its last snapshot, {upgrade.named('final')}.")
+
+
+@effect(undo=undo_delete)
+def delete_old(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, switched: Switched) -> Deleted:
+    """Delete the old group once it is quiet and its final snapshot is available, then what only the move needed.
+
+    Raises `RunbookError` where clients are still connected or writing (they are named), or where the
+    application's parameter no longer points to the new group.
+    """
+    if not upgrade.keeps_writes:
+        why = "the group was upgraded in place" if not upgrade.moves else f"{old.id} is kept: it holds the writes that the classic procedure left behind"
+        return Deleted("", "", 0.0, why)
+    final = upgrade.named("final")
+    if group_state(aws, old.id) not in ("absent", "deleting"):
+        _still_switched(aws, upgrade, switched)
+        if not planning():
+            _await_quiet(upgrade, old)
+        ensure_snapshot(aws, old.id, final)
+    delete_group(aws, old.id)
+    delete_parameter_group(aws, upgrade.named("watch"))
+    set_parameters(aws, upgrade.named(upgrade.family), {NOTIFY: found.notifications})
+    return Deleted(old.id, final, upgrade.quiet_seconds)
+
+
+def _still_switched(aws: Aws, upgrade: Upgrade, switched: Switched) -> None:
+    now = read_parameter(aws, upgrade.parameter).value
+    if now != switched.after and not planning():
+        raise RunbookError(f"{upgrade.parameter} holds {now!r}, not the new endpoint {switched.after!r}: the old group is not deleted.", "Find out who changed it and why.")
+
+
+def _await_quiet(upgrade: Upgrade, old: Group) -> None:
+    """Wait until the old group had neither a client nor a write for `quiet_seconds`; bounded."""
+    with open_redis(old, "quiet") as redis:
+        mark, since, who = clients.write_mark(redis), time.monotonic(), pd.DataFrame()
+
+        def state() -> str:
+            nonlocal mark, since, who
+            who = clients.connected_clients(redis)
+            if len(who) or clients.writes_since(redis, mark):
+                mark, since = clients.write_mark(redis), time.monotonic()
+            left = upgrade.quiet_seconds - (time.monotonic() - since)
+            return "quiet" if left <= 0 else f"{len(who)} clients, {left:.0f} s of quiet to go"
+
+        try:
+            wait(f"{old.id} quiet", state, until=("quiet",), timeout=upgrade.quiet_seconds + PATIENCE)
+        except RunbookError as error:
+            named = ", ".join(f"{row.address} {row.client}" for row in who.rename(columns={"name": "client"}).itertuples()) or "nobody is connected, but writes arrive"
+            raise RunbookError(f"{old.id} is still used, so it is not deleted: {named}.", "Move these clients to the new endpoint, then resume the run.") from error

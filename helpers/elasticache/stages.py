@@ -1,0 +1,253 @@
+"""The stages of an upgrade before the switch, each an effect that finds what it made before and can be undone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from helpers.aws import Aws, RunbookError, effect, planning
+from helpers.elasticache.groups import Group, delete_group, describe_group, events, group_exists, group_state, wait_available
+from helpers.elasticache.live import Changes, Moved, open_redis
+from helpers.elasticache.parameter_groups import ALL_KEY_EVENTS, NOTIFY, delete_parameter_group, ensure_parameter_group
+from helpers.elasticache.preflight import Survey, split_s3
+from helpers.elasticache.snapshots import Backup, delete_export, delete_snapshot, ensure_snapshot, export_snapshot, read_backup, snapshot_state
+from helpers.elasticache.upgrade import Upgrade, minor
+from helpers.elasticache import compare as comparing
+
+SETTLE_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class ParameterMove:
+    """The parameter group a group was moved to, from which one, and the values it got."""
+
+    before: str
+    now: str
+    values: dict[str, str]
+    note: str = ""
+
+    def table(self) -> pd.DataFrame:
+        """Parameter group before and now, and what the new one sets."""
+        if self.note:
+            return pd.DataFrame({"change notifications": [self.note]})
+        values = ", ".join(f"{name} = {value}" for name, value in self.values.items())
+        return pd.DataFrame([(self.before, self.now, values)], columns=["parameter group before", "now", "sets"])
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """A group before and after the change of engine version, with the service's events."""
+
+    group: Group
+    before: str
+    after: str
+    events: tuple[str, ...]
+
+    def table(self) -> pd.DataFrame:
+        """Version before and after, then the events."""
+        rows = [("version before", self.before), ("version after", self.after), *(("event", one) for one in self.events)]
+        return pd.DataFrame(rows, columns=["", self.group.id])
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Old and new compared key by key: keys compared, keys different by kind, keys that the application changed meanwhile."""
+
+    keys_compared: int
+    keys_different: int
+    kinds: dict[str, int]
+    seconds: float
+    changed_meanwhile: int = 0
+    examples: tuple[str, ...] = ()
+    note: str = ""
+
+    def table(self) -> pd.DataFrame:
+        """The comparison: keys compared, different, by kind, examples."""
+        if self.note:
+            return pd.DataFrame({"comparison": [self.note]})
+        rows = [("keys compared", f"{self.keys_compared:,}"), ("keys different", f"{self.keys_different:,}"), ("changed by the application meanwhile, compared again", f"{self.changed_meanwhile:,}"), ("seconds", f"{self.seconds:.1f}")]
+        rows += [(f"of them {kind}", f"{count:,}") for kind, count in self.kinds.items()] + [("for example", one) for one in self.examples]
+        return pd.DataFrame(rows, columns=["old against new", "value"])
+
+
+def undo_notifications(aws: Aws, upgrade: Upgrade, found: Survey) -> None:
+    """Give the old group its own parameter group back and delete the run's."""
+    name = upgrade.named("watch")
+    if group_exists(aws, upgrade.group) and describe_group(aws, upgrade.group).parameter_group == name:
+        aws.client("elasticache").modify_replication_group(ReplicationGroupId=upgrade.group, CacheParameterGroupName=found.old.parameter_group, ApplyImmediately=True)
+        wait_available(aws, upgrade.group)
+    delete_parameter_group(aws, name)
+
+
+@effect(undo=undo_notifications)
+def turn_on_notifications(aws: Aws, upgrade: Upgrade, found: Survey) -> ParameterMove:
+    """Move the old group to a custom parameter group that publishes every key change.
+
+    `notify-keyspace-events` is a dynamic parameter, but a `default.` parameter group cannot hold it.
+    Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/ParameterGroups.Engine.html
+    """
+    if not upgrade.keeps_writes:
+        return ParameterMove(found.old.parameter_group, found.old.parameter_group, {}, f"not turned on: strategy {upgrade.strategy} captures no changes")
+    name, values = upgrade.named("watch"), {**found.changed_parameters, NOTIFY: ALL_KEY_EVENTS}
+    family = _family_of_old(upgrade, found)
+    ensure_parameter_group(aws, name, family, values, f"{upgrade.group} while it is moved: key changes are published")
+    if describe_group(aws, upgrade.group).parameter_group != name:
+        aws.client("elasticache").modify_replication_group(ReplicationGroupId=upgrade.group, CacheParameterGroupName=name, ApplyImmediately=True)
+    wait_available(aws, upgrade.group)
+    return ParameterMove(found.old.parameter_group, name, values)
+
+
+def _family_of_old(upgrade: Upgrade, found: Survey) -> str:
+    from helpers.elasticache.upgrade import parameter_family
+
+    return parameter_family(found.old.engine, found.old.engine_version)
+
+
+def undo_back_up(aws: Aws, upgrade: Upgrade) -> None:
+    """Delete the run's snapshot and its export."""
+    name = upgrade.named("backup")
+    delete_snapshot(aws, name)
+    if upgrade.moves and not upgrade.backup:
+        delete_export(aws, upgrade.bucket, f"{name}-s3-0001.rdb")
+
+
+@effect(undo=undo_back_up)
+def back_up(aws: Aws, upgrade: Upgrade, changes: Changes) -> Backup:
+    """Begin to capture changes, take a snapshot, and export it to S3."""
+    name = upgrade.named("backup")
+    if upgrade.keeps_writes and not upgrade.backup and snapshot_state(aws, name) == "absent":
+        changes.begin()
+        changes.complete = True
+    if upgrade.backup:
+        return read_backup(aws, *split_s3(upgrade.backup))
+    ensure_snapshot(aws, upgrade.group, name)
+    if not upgrade.moves:
+        return Backup(name, "", "", 0, "", 0, f"snapshot {name} is the way back; an upgrade in place needs no export")
+    return export_snapshot(aws, name, upgrade.bucket)
+
+
+def undo_import(aws: Aws, upgrade: Upgrade) -> None:
+    """Delete the new group and its parameter group."""
+    if upgrade.moves:
+        delete_group(aws, upgrade.new_group)
+        delete_parameter_group(aws, upgrade.named(upgrade.family))
+
+
+@effect(undo=undo_import)
+def import_backup(aws: Aws, upgrade: Upgrade, found: Survey, backup: Backup) -> Group:
+    """Create the new group from the exported file, with the old group's version and settings.
+
+    Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/backups-seeding-redis.html
+    """
+    if not upgrade.moves:
+        return found.old
+    if group_state(aws, upgrade.new_group) == "absent":
+        aws.client("elasticache").create_replication_group(**_settings_of_new(upgrade, found), SnapshotArns=[backup.arn])
+    return wait_available(aws, upgrade.new_group)
+
+
+def _settings_of_new(upgrade: Upgrade, found: Survey) -> dict:
+    old = found.old
+    settings = {
+        "ReplicationGroupId": upgrade.new_group,
+        "ReplicationGroupDescription": old.description or upgrade.group,
+        "Engine": old.engine,
+        "EngineVersion": minor(old.engine_version),
+        "CacheNodeType": upgrade.node_type or old.node_type,
+        "NumCacheClusters": len(old.members),
+        "AutomaticFailoverEnabled": old.automatic_failover in ("enabled", "enabling"),
+        "MultiAZEnabled": old.multi_az == "enabled",
+        "CacheParameterGroupName": upgrade.named("watch") if upgrade.keeps_writes else old.parameter_group,
+        "AutoMinorVersionUpgrade": False,
+        "AtRestEncryptionEnabled": old.at_rest_encryption,
+        "SnapshotRetentionLimit": old.snapshot_retention,
+        "SnapshotWindow": old.snapshot_window,
+        "PreferredMaintenanceWindow": old.maintenance_window,
+        "CacheSubnetGroupName": old.subnet_group,
+        "SecurityGroupIds": list(old.security_groups),
+    }
+    return {name: value for name, value in settings.items() if value not in ("", [], None)}
+
+
+def undo_upgrade(upgrade: Upgrade) -> None:
+    """Nothing to undo for a new group, which is deleted; in place there is no way back but the snapshot."""
+    if not upgrade.moves:
+        raise RunbookError(
+            f"{upgrade.group} was upgraded in place, and AWS offers no downgrade.",
+            f"Create a group from snapshot {upgrade.named('backup')}: it lacks the writes made since.",
+        )
+
+
+@effect(undo=undo_upgrade)
+def upgrade_engine(aws: Aws, upgrade: Upgrade, found: Survey, group: Group) -> Upgraded:
+    """Change the group's engine and version, with a parameter group of the new family, and wait until it runs.
+
+    Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/VersionManagement.HowTo.html
+    """
+    before = describe_group(aws, group.id)
+    if (before.engine, minor(before.engine_version)) != (upgrade.engine, minor(upgrade.version)):
+        parameters = _ensure_new_parameters(aws, upgrade, found)
+        aws.client("elasticache").modify_replication_group(ReplicationGroupId=group.id, Engine=upgrade.engine, EngineVersion=upgrade.version, CacheParameterGroupName=parameters, ApplyImmediately=True)
+    after = wait_available(aws, group.id)
+    told = () if planning() else tuple(events(aws, group.id)[-6:])
+    return Upgraded(after, f"{found.old.engine} {found.old.engine_version}", f"{after.engine} {after.engine_version}", told)
+
+
+def _ensure_new_parameters(aws: Aws, upgrade: Upgrade, found: Survey) -> str:
+    """The name of the new family's parameter group: the default one, or an own one with the old one's changes."""
+    values = {**found.changed_parameters, **({NOTIFY: ALL_KEY_EVENTS} if upgrade.keeps_writes else {})}
+    if not values:
+        return f"default.{upgrade.family}"
+    name = upgrade.named(upgrade.family)
+    ensure_parameter_group(aws, name, upgrade.family, values, f"{upgrade.group} on {upgrade.engine} {upgrade.version}")
+    return name
+
+
+@effect()
+def catch_up(aws: Aws, upgrade: Upgrade, old: Group, new: Group, changes: Changes) -> Moved:
+    """Replay on the new group what changed on the old one since the backup, until the lag is small."""
+    if not upgrade.keeps_writes:
+        why = "the group kept its data" if not upgrade.moves else "not done: the classic procedure leaves out every write made after the backup"
+        return Moved("", (), 0, 0.0, why)
+    return changes.carry_to(new)
+
+
+@effect()
+def verify(aws: Aws, upgrade: Upgrade, old: Group, new: Group, changes: Changes) -> Verified:
+    """Compare old and new key by key while the application goes on; what it changes meanwhile is compared again.
+
+    Raises `RunbookError` for a difference that stays, unless the strategy is classic, which only reports it.
+    """
+    if planning() or not upgrade.moves:
+        return Verified(0, 0, {}, 0.0, note="known after apply" if planning() else "not needed: the group kept its data")
+    with open_redis(old, "verify") as source, open_redis(new, "verify") as target:
+        comparison = comparing.compare(source, target)
+        if not upgrade.keeps_writes:
+            return verified(comparison)
+        return _settle(comparison, old, new, changes, source, target)
+
+
+def _settle(comparison, old: Group, new: Group, changes: Changes, source, target) -> Verified:  # noqa: ANN001
+    """Compare the suspects again after carrying them over, until none is left that the application has not just touched."""
+    suspects = comparison.keys()
+    rest = comparison
+    for _ in range(SETTLE_ROUNDS):
+        if not suspects:
+            break
+        changes.carry_to(new)
+        rest = comparing.compare_keys(source, target, suspects)
+        changes.capture.barrier()
+        suspects = rest.keys() - changes.capture.peek()
+    result = verified(comparison, different=len(suspects), meanwhile=len(comparison.keys()))
+    if suspects:
+        raise RunbookError(f"{len(suspects)} keys of {old.id} and {new.id} differ and stay different, for example {sorted(suspects)[:3]}.", "The old group is untouched: look at these keys, roll back, and run again.")
+    return result
+
+
+def verified(comparison, different: int | None = None, meanwhile: int = 0) -> Verified:  # noqa: ANN001
+    """A comparison as evidence that can be journaled."""
+    left = comparison.differences if different is None or different else comparison.differences.iloc[:0]
+    count = len(left) if different is None else different
+    examples = tuple(f"{row.kind}: {row.key} (database {row.database})" for row in left.head(3).itertuples())
+    return Verified(comparison.keys_compared, count, {k: int(n) for k, n in left["kind"].value_counts().items()}, comparison.seconds, meanwhile, examples)

@@ -1,0 +1,254 @@
+"""Read whole values of every Redis type with plain read commands, to compare them or to write them elsewhere.
+
+No scripts and no writes: this works on a replica, while CLIENT PAUSE WRITE is on, and for users who
+may not run EVAL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from helpers.elasticache.wire import Command, Pair, Wire, milliseconds
+
+# Values that take more memory than this are read in chunks, so that no command blocks the server long.
+WHOLE_BYTES = 64 * 1024
+CHUNK_BYTES = 256 * 1024
+CHUNK_ITEMS = 500
+# A HyperLogLog keeps its last estimate in bytes 8 to 15 and forgets it on change: it is not data.
+HYPERLOGLOG = b"HYLL"
+
+READ: dict[bytes, Callable[[bytes], Command]] = {
+    b"string": lambda key: ("GET", key),
+    b"list": lambda key: ("LRANGE", key, "0", "-1"),
+    b"hash": lambda key: ("HGETALL", key),
+    b"set": lambda key: ("SMEMBERS", key),
+    b"zset": lambda key: ("ZRANGE", key, "0", "-1", "WITHSCORES"),
+}
+LENGTH = {b"string": "STRLEN", b"list": "LLEN", b"hash": "HLEN", b"set": "SCARD", b"zset": "ZCARD"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A key as one server has it: its type (None when absent), expiry and whether it is big.
+
+    `expires_ms` is the server's own time in ms since 1970, None without a TTL; `left_ms` is the TTL.
+    """
+
+    kind: bytes | None
+    expires_ms: int | None = None
+    left_ms: int | None = None
+    big: bool = False
+
+
+@dataclass
+class Group:
+    """A consumer group of a stream: pending entries are (id, consumer, idle ms, times delivered)."""
+
+    last_delivered: bytes
+    entries_read: int | None
+    consumers: list[bytes] = field(default_factory=list)
+    pending: list[tuple[bytes, bytes, int, int]] = field(default_factory=list)
+
+    def facts(self) -> tuple[Any, ...]:
+        """Return what must be equal in an equal group: idle times and statistics need not."""
+        pending = [(entry, consumer, times) for entry, consumer, _, times in self.pending]
+        return self.last_delivered, sorted(self.consumers), pending
+
+
+@dataclass
+class Stream:
+    """A stream: its entries as (id, [field, value, ...]), last id, statistics (7.0 on) and groups."""
+
+    last_id: bytes
+    entries_added: int | None
+    max_deleted: bytes | None
+    entries: list[tuple[bytes, list[bytes]]] = field(default_factory=list)
+    groups: dict[bytes, Group] = field(default_factory=dict)
+
+    def facts(self) -> tuple[Any, ...]:
+        """Return what must be equal in an equal stream."""
+        return self.last_id, self.entries, {name: group.facts() for name, group in self.groups.items()}
+
+
+def look_commands(keys: Sequence[bytes]) -> list[Command]:
+    """Return the commands whose replies `seen` understands."""
+    asked: list[Command] = [("TIME",)]
+    for key in keys:
+        asked += (("TYPE", key), ("PTTL", key), ("MEMORY", "USAGE", key))
+    return asked
+
+
+def seen(replies: Sequence[Any]) -> list[Seen]:
+    """Return what the replies to `look_commands` say of each key."""
+    now = milliseconds(replies[0])
+    return [_seen(now, *replies[at : at + 3]) for at in range(1, len(replies), 3)]
+
+
+def _seen(now: int, kind: Any, left: Any, size: Any) -> Seen:
+    for reply in (kind, left):
+        if isinstance(reply, Exception):
+            raise reply
+    if kind == b"none" or left == -2:
+        return Seen(None)
+    # Without leave for MEMORY USAGE every key is taken for big: slower, and as safe for the server.
+    big = isinstance(size, Exception) or (size or 0) > WHOLE_BYTES
+    return Seen(kind, now + left if left >= 0 else None, left if left >= 0 else None, big)
+
+
+def plain(kind: bytes, reply: Any) -> Any:
+    """Return the reply to a READ command in a form that is equal for equal values on any engine.
+
+    Scores become numbers, because Redis 6.2 writes 0.10000000000000001 where Valkey writes 0.1.
+    """
+    if reply is None or isinstance(reply, Exception):
+        return reply
+    if kind == b"string" and reply.startswith(HYPERLOGLOG):
+        return reply[:8] + reply[16:]
+    if kind == b"hash":
+        return dict(zip(reply[::2], reply[1::2], strict=True))
+    if kind == b"set":
+        return frozenset(reply)
+    if kind == b"zset":
+        return dict(zip(reply[::2], map(float, reply[1::2]), strict=True))
+    return reply
+
+
+def same(kind: bytes, one: Any, other: Any) -> bool:
+    """Return whether two replies to the READ command of a type hold equal values."""
+    if isinstance(one, Exception) or isinstance(other, Exception):
+        return False
+    return one == other or plain(kind, one) == plain(kind, other)
+
+
+def same_in_chunks(pair: Pair, kind: bytes, key: bytes) -> bool:
+    """Return whether both servers hold the same value under `key`, read in chunks."""
+    try:
+        return _same_in_chunks(pair, kind, key)
+    except redis.ResponseError as error:
+        if changed_meanwhile(error):
+            return False
+        raise
+
+
+def _same_in_chunks(pair: Pair, kind: bytes, key: bytes) -> bool:
+    if kind == b"stream":
+        return read_stream(pair.source, key).facts() == read_stream(pair.target, key).facts()
+    length = LENGTH.get(kind)
+    if length is None:
+        return _same_payload(pair, key)
+    (one,), (other,) = pair.ask([(length, key)])
+    if isinstance(one, Exception) or isinstance(other, Exception) or one != other:
+        return False
+    if kind in (b"hash", b"set"):
+        return _same_members(pair, kind, key)
+    return all(same(kind, *map(_only, pair.ask([command]))) for command in _windows(kind, key, one))
+
+
+def _only(replies: list[Any]) -> Any:
+    return replies[0]
+
+
+def _windows(kind: bytes, key: bytes, length: int) -> Iterator[Command]:
+    """Yield the commands that read an ordered value piece by piece."""
+    name = {b"string": "GETRANGE", b"list": "LRANGE", b"zset": "ZRANGE"}[kind]
+    step = CHUNK_BYTES if kind == b"string" else CHUNK_ITEMS
+    for start in range(0, length, step):
+        yield (name, key, start, start + step - 1, *(("WITHSCORES",) if kind == b"zset" else ()))
+
+
+def _same_members(pair: Pair, kind: bytes, key: bytes) -> bool:
+    """Return whether every member of the source is in the target alike; the lengths are known equal."""
+    for chunk in members(pair.source, kind, key):
+        if kind == b"set":
+            if not all(pair.target.call("SMISMEMBER", key, *chunk)):
+                return False
+        elif pair.target.call("HMGET", key, *chunk[::2]) != chunk[1::2]:
+            return False
+    return True
+
+
+def members(wire: Wire, kind: bytes, key: bytes) -> Iterator[list[bytes]]:
+    """Yield the members of a set, or field, value, field, value of a hash, in chunks."""
+    cursor: Any = 0
+    while cursor != b"0":
+        name = "SSCAN" if kind == b"set" else "HSCAN"
+        cursor, chunk = wire.call(name, key, cursor, "COUNT", CHUNK_ITEMS)
+        if chunk:
+            yield chunk
+
+
+def _same_payload(pair: Pair, key: bytes) -> bool:
+    """Return whether the DUMP of a module's type is the same but for version and checksum.
+
+    We cannot read such a type; payloads of two versions may differ in an equal value, which is
+    reported as changed rather than passed over.
+    """
+    (one,), (other,) = pair.ask([("DUMP", key)])
+    return isinstance(one, bytes) and isinstance(other, bytes) and one[:-10] == other[:-10]
+
+
+def read_whole(wire: Wire, kind: bytes, key: bytes) -> Any:
+    """Return the reply to the READ command of a type, put together from chunks."""
+    if kind in (b"hash", b"set"):
+        # A scan may return a member twice.
+        if kind == b"hash":
+            pairs: dict[bytes, bytes] = {}
+            for chunk in members(wire, kind, key):
+                pairs.update(zip(chunk[::2], chunk[1::2], strict=True))
+            return [part for pair in pairs.items() for part in pair]
+        return list({member for chunk in members(wire, kind, key) for member in chunk})
+    pieces = [wire.call(*command) for command in _windows(kind, key, wire.call(LENGTH[kind], key))]
+    return b"".join(pieces) if kind == b"string" else [item for piece in pieces for item in piece]
+
+
+def changed_meanwhile(error: redis.ResponseError) -> bool:
+    """Return whether an error says that a key went or became another type while it was being read."""
+    return any(sign in str(error) for sign in ("WRONGTYPE", "NOGROUP", "no such key"))
+
+
+def read_stream(wire: Wire, key: bytes) -> Stream:
+    """Return a stream with its groups and pending entries.
+
+    Raises redis.ResponseError, of which `changed_meanwhile` is true when the stream has gone.
+    """
+    facts = _fields(wire.call("XINFO", "STREAM", key))
+    groups = wire.call("XINFO", "GROUPS", key)
+    stream = Stream(
+        facts[b"last-generated-id"], facts.get(b"entries-added"), facts.get(b"max-deleted-entry-id")
+    )
+    stream.entries = _entries(wire, key)
+    for group in map(_fields, groups):
+        stream.groups[group[b"name"]] = _group(wire, key, group)
+    return stream
+
+
+def _fields(reply: list[Any]) -> dict[bytes, Any]:
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _entries(wire: Wire, key: bytes) -> list[tuple[bytes, list[bytes]]]:
+    found: list[tuple[bytes, list[bytes]]] = []
+    start = b"-"
+    while chunk := wire.call("XRANGE", key, start, "+", "COUNT", CHUNK_ITEMS):
+        found += [(entry, fields) for entry, fields in chunk]
+        if len(chunk) < CHUNK_ITEMS:
+            break
+        start = b"(" + chunk[-1][0]
+    return found
+
+
+def _group(wire: Wire, key: bytes, facts: dict[bytes, Any]) -> Group:
+    name = facts[b"name"]
+    group = Group(facts[b"last-delivered-id"], facts.get(b"entries-read"))
+    group.consumers = [_fields(each)[b"name"] for each in wire.call("XINFO", "CONSUMERS", key, name)]
+    start = b"-"
+    while chunk := wire.call("XPENDING", key, name, start, "+", CHUNK_ITEMS):
+        group.pending += [tuple(entry) for entry in chunk]
+        if len(chunk) < CHUNK_ITEMS:
+            break
+        start = b"(" + chunk[-1][0]
+    return group

@@ -1,0 +1,227 @@
+"""Speak to a Redis or Valkey server in raw pipelines: the fast path under compare, copy and capture.
+
+redis-py spends 10 to 20 microseconds of Python on a command. Reading or copying a million keys
+needs one or two, so the helpers of this folder open their own connections from a client's settings
+(address, user, TLS), pack commands with hiredis and read many replies at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import hiredis
+import redis
+
+CONNECT_TIMEOUT_S = 10.0
+REPLY_TIMEOUT_S = 60.0
+RECEIVE_BYTES = 1 << 20
+# Names of the runbook's connections begin with this.
+OURS = "runbook"
+SCAN_COUNT = 1000
+
+Command = tuple[Any, ...]
+
+# What a connection needs to reach the same server as the client: the rest (retries, decoding,
+# timeouts, notifications of maintenance) is the client's own affair.
+_ADDRESS = {"host", "port", "path", "username", "password", "credential_provider", "socket_keepalive"}
+
+
+class Wire:
+    """One connection that sends many commands at once and returns the replies as bytes.
+
+    It goes where `client` goes, to `database`, and has a name that begins with "runbook", so that
+    `connected_clients` knows it as ours. An error reply is a `redis.ResponseError` in the list
+    of replies; only `call` raises it. Raises redis.ConnectionError when the connection is lost and
+    redis.TimeoutError when the server is silent for `timeout_s` seconds.
+    """
+
+    def __init__(self, client: redis.Redis, database: int = 0, *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        self.database = database
+        self._connection = _connection(client, database, timeout_s)
+        self._connection.connect()
+        self.socket = self._connection._sock
+        self._reader = hiredis.Reader(protocolError=redis.InvalidResponse, replyError=redis.ResponseError)
+        self._buffer = bytearray(RECEIVE_BYTES)
+        # Keeps our reading from refreshing every key's idle time, on which eviction decides.
+        # Valkey 7.2 and later know it; elsewhere the refusal is harmless.
+        self.ask([("CLIENT", "NO-TOUCH", "ON")])
+
+    def send(self, commands: Iterable[Command]) -> None:
+        """Send `commands` without waiting for their replies."""
+        pack = hiredis.pack_command
+        self.send_packed(b"".join([pack(command) for command in commands]))
+
+    def send_packed(self, data: bytes) -> None:
+        """Send commands that are packed already (the same bytes may go to two servers)."""
+        try:
+            self.socket.sendall(data)
+        except TimeoutError as error:
+            raise redis.TimeoutError("The server did not take our commands in time.") from error
+        except OSError as error:
+            raise redis.ConnectionError(f"The connection was lost while sending: {error}") from error
+
+    def receive(self, count: int) -> list[Any]:
+        """Return the next `count` replies."""
+        gets, replies = self._reader.gets, []
+        for _ in range(count):
+            reply = gets()
+            while reply is False:
+                self._fill()
+                reply = gets()
+            replies.append(reply)
+        return replies
+
+    def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the replies to `commands`, sent as one pipeline."""
+        self.send(commands)
+        return self.receive(len(commands))
+
+    def call(self, *command: Any) -> Any:
+        """Return the reply to one command. Raises redis.ResponseError when it is an error."""
+        (reply,) = self.ask([command])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def select(self, database: int) -> None:
+        """Go to another database of the server. Raises redis.ResponseError when it has none such."""
+        if database != self.database:
+            self.call("SELECT", database)
+            self.database = database
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(Exception):
+            self._connection.disconnect()
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _fill(self) -> None:
+        """Hand what the socket has to the reply reader."""
+        try:
+            size = self.socket.recv_into(self._buffer)
+        except TimeoutError as error:
+            raise redis.TimeoutError("The server did not reply in time.") from error
+        except OSError as error:
+            raise redis.ConnectionError(f"The connection was lost: {error}") from error
+        if not size:
+            raise redis.ConnectionError("The server closed the connection.")
+        self._reader.feed(self._buffer, 0, size)
+
+
+class Pair:
+    """A wire to each of two servers, asked at the same time so that both work in parallel."""
+
+    def __init__(self, source: redis.Redis, target: redis.Redis) -> None:
+        self.source = Wire(source)
+        try:
+            self.target = Wire(target)
+        except BaseException:
+            self.source.close()
+            raise
+
+    def select(self, database: int) -> None:
+        """Go to another database on both servers."""
+        self.source.select(database)
+        self.target.select(database)
+
+    def ask(
+        self, commands: Sequence[Command], target_commands: Sequence[Command] | None = None
+    ) -> tuple[list[Any], list[Any]]:
+        """Return both servers' replies to `commands` (or the target's to its own list)."""
+        pack = hiredis.pack_command
+        packed = b"".join([pack(command) for command in commands])
+        self.source.send_packed(packed)
+        if target_commands is None:
+            target_commands = commands
+            self.target.send_packed(packed)
+        else:
+            self.target.send(target_commands)
+        return self.source.receive(len(commands)), self.target.receive(len(target_commands))
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.source.close()
+        self.target.close()
+
+
+def scan(wire: Wire, *, kind: str | None = None, count: int = SCAN_COUNT) -> Iterator[list[bytes]]:
+    """Yield lists of all keys of the wire's database, of type `kind` alone when given.
+
+    As SCAN promises: a key that stays is seen at least once, now and then twice. The next SCAN is on
+    its way while the caller works on this one, so the wire must have no other use meanwhile.
+    """
+    rest: Command = ("COUNT", count, *(("TYPE", kind) if kind else ()))
+    wire.send([("SCAN", 0, *rest)])
+    while True:
+        (reply,) = wire.receive(1)
+        if isinstance(reply, Exception):
+            raise reply
+        cursor, keys = reply
+        if cursor != b"0":
+            wire.send([("SCAN", cursor, *rest)])
+        if keys:
+            yield keys
+        if cursor == b"0":
+            return
+
+
+def databases(client: redis.Redis) -> dict[int, int]:
+    """Return the number of keys of each database that has any (INFO keyspace), by its number."""
+    found = client.info("keyspace")
+    return {int(name[2:]): int(facts["keys"]) for name, facts in found.items() if name.startswith("db")}
+
+
+def by_database(keys: Iterable[tuple[int, bytes]]) -> dict[int, list[bytes]]:
+    """Return the keys of each database, in the order given."""
+    grouped: dict[int, list[bytes]] = {}
+    for database, key in keys:
+        grouped.setdefault(database, []).append(key)
+    return grouped
+
+
+def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Yield `items` in pieces of `size`, the last one shorter."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def milliseconds(time_reply: Sequence[bytes]) -> int:
+    """Return a TIME reply as milliseconds since 1970."""
+    return int(time_reply[0]) * 1000 + int(time_reply[1]) // 1000
+
+
+def _connection(client: redis.Redis, database: int, timeout_s: float) -> redis.Connection:
+    """Return a new, unconnected connection to the server of `client`."""
+    settings = client.connection_pool.connection_kwargs
+    kept = {name: value for name, value in settings.items() if name in _ADDRESS or name.startswith("ssl")}
+    name = str(settings.get("client_name") or "")
+    return _connection_class(client)(
+        **kept,
+        db=database,
+        client_name=name if name.startswith(OURS) else OURS,
+        protocol=2,
+        decode_responses=False,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+    )
+
+
+def _connection_class(client: redis.Redis) -> type:
+    """Return redis-py's plain, TLS or Unix socket connection, whichever `client` uses a kind of."""
+    kind = client.connection_pool.connection_class
+    known = (redis.SSLConnection, redis.UnixDomainSocketConnection)
+    return next((each for each in known if issubclass(kind, each)), redis.Connection)

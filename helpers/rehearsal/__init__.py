@@ -1,0 +1,1 @@
+"""The local cloud: AWS control planes, and ElastiCache on real Redis and Valkey servers."""

@@ -1,0 +1,1 @@
+"""ElastiCache for the local cloud: the service's own interface over real server processes."""

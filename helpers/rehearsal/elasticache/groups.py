@@ -1,0 +1,204 @@
+"""What the service knows about a replication group, and how it shows it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from helpers.rehearsal.elasticache.nodes import NODE_ID, Node, Settings
+from helpers.rehearsal.servers import HOST
+
+NODE_GROUP_ID = "0001"
+# What a request may set and a description repeats, with the service's defaults.
+DEFAULTS: dict[str, Any] = {
+    "SnapshotRetentionLimit": 0,
+    "SnapshotWindow": "18:00-19:00",
+    "PreferredMaintenanceWindow": "sun:20:00-sun:21:00",
+    "AutoMinorVersionUpgrade": True,
+    "CacheSubnetGroupName": "default",
+    "SecurityGroupIds": [],
+    "AutomaticFailoverEnabled": False,
+    "MultiAZEnabled": False,
+    "NotificationTopicArn": None,
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change to the nodes of a group: what is None stays as it is."""
+
+    settings: Settings | None = None
+    parameter_group: str | None = None
+
+
+@dataclass
+class Group:
+    """One replication group: what was asked for, what runs, and what happens to it now."""
+
+    id: str
+    description: str
+    settings: Settings
+    parameter_group: str
+    options: dict[str, Any]
+    zones: list[str]
+    primary_port: int
+    reader_port: int
+    status: str = "creating"
+    member_status: str = "creating"
+    nodes: list[Node] = field(default_factory=list)
+    planned: list[str] = field(default_factory=list)
+    pending: Change = field(default_factory=Change)
+    parameter_status: str = "in-sync"
+    snapshotting: str | None = None
+    created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    # One piece of work at a time: a parameter change waits until an upgrade is over.
+    work: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def member_ids(self) -> list[str]:
+        """Return the ids of the member clusters, running or still planned."""
+        return [node.cluster_id for node in self.nodes] or self.planned
+
+    @property
+    def primary(self) -> Node:
+        """Return the node that takes writes."""
+        return next(node for node in self.nodes if node.is_primary)
+
+    @property
+    def replicas(self) -> list[Node]:
+        """Return the nodes that follow the primary."""
+        return [node for node in self.nodes if not node.is_primary]
+
+    def node(self, cluster_id: str) -> Node:
+        """Return a member by its cluster id."""
+        return next(node for node in self.nodes if node.cluster_id == cluster_id)
+
+    def new_member_id(self) -> str:
+        """Return the first free member cluster id: "sessions-003" after two."""
+        taken = set(self.member_ids)
+        return next(name for n in range(1, 1000) if (name := f"{self.id}-{n:03d}") not in taken)
+
+    def describe(self, arn: str) -> dict[str, Any]:
+        """Return the group as DescribeReplicationGroups shows it."""
+        return {
+            "ReplicationGroupId": self.id,
+            "Description": self.description,
+            "GlobalReplicationGroupInfo": {},
+            "Status": self.status,
+            "PendingModifiedValues": {},
+            "MemberClusters": self.member_ids,
+            "NodeGroups": [self._node_group()] if self.nodes else [],
+            "SnapshottingClusterId": self.options.get("SnapshottingClusterId"),
+            "AutomaticFailover": _enabled(self.options["AutomaticFailoverEnabled"]),
+            "MultiAZ": _enabled(self.options["MultiAZEnabled"]),
+            "SnapshotRetentionLimit": self.options["SnapshotRetentionLimit"],
+            "SnapshotWindow": self.options["SnapshotWindow"],
+            "ClusterEnabled": False,
+            "ClusterMode": "disabled",
+            "CacheNodeType": self.settings.node_type,
+            "AuthTokenEnabled": False,
+            "TransitEncryptionEnabled": False,
+            "AtRestEncryptionEnabled": False,
+            "ARN": arn,
+            "ReplicationGroupCreateTime": self.created_at,
+            "DataTiering": "disabled",
+            "AutoMinorVersionUpgrade": self.options["AutoMinorVersionUpgrade"],
+            "NetworkType": "ipv4",
+            "IpDiscovery": "ipv4",
+            "Engine": self.settings.engine.name,
+            "LogDeliveryConfigurations": [],
+        }
+
+    def describe_clusters(self, arn_of: Any, *, with_nodes: bool) -> list[dict[str, Any]]:
+        """Return the members as DescribeCacheClusters shows them; `arn_of` gives a cluster's ARN."""
+        if not self.nodes:
+            return [self._cluster(name, arn_of(name), None, with_nodes) for name in self.planned]
+        return [self._cluster(n.cluster_id, arn_of(n.cluster_id), n, with_nodes) for n in self.nodes]
+
+    def _node_group(self) -> dict[str, Any]:
+        return {
+            "NodeGroupId": NODE_GROUP_ID,
+            "Status": self.status,
+            "PrimaryEndpoint": {"Address": HOST, "Port": self.primary_port},
+            "ReaderEndpoint": {"Address": HOST, "Port": self.reader_port},
+            "NodeGroupMembers": [
+                {
+                    "CacheClusterId": node.cluster_id,
+                    "CacheNodeId": NODE_ID,
+                    "ReadEndpoint": node.endpoint,
+                    "PreferredAvailabilityZone": node.zone,
+                    "CurrentRole": "primary" if node.is_primary else "replica",
+                }
+                for node in self.nodes
+            ],
+        }
+
+    def _cluster(self, name: str, arn: str, node: Node | None, with_nodes: bool) -> dict[str, Any]:
+        settings = node.settings if node else self.settings
+        shown = {
+            "CacheClusterId": name,
+            "ReplicationGroupId": self.id,
+            "CacheClusterStatus": "snapshotting" if self.snapshotting == name else self.member_status,
+            "CacheNodeType": settings.node_type,
+            "Engine": settings.engine.name,
+            "EngineVersion": settings.engine.version,
+            "NumCacheNodes": 1,
+            "PreferredAvailabilityZone": node.zone if node else None,
+            "CacheClusterCreateTime": node.created_at if node else None,
+            "PreferredMaintenanceWindow": self.options["PreferredMaintenanceWindow"],
+            "PendingModifiedValues": self._pending(settings),
+            "NotificationConfiguration": self._notification(),
+            "CacheSecurityGroups": [],
+            "CacheParameterGroup": {
+                "CacheParameterGroupName": self.parameter_group,
+                "ParameterApplyStatus": self.parameter_status,
+                "CacheNodeIdsToReboot": [NODE_ID] if self.parameter_status == "pending-reboot" else [],
+            },
+            "CacheSubnetGroupName": self.options["CacheSubnetGroupName"],
+            "AutoMinorVersionUpgrade": self.options["AutoMinorVersionUpgrade"],
+            "SecurityGroups": [
+                {"SecurityGroupId": group, "Status": "active"} for group in self.options["SecurityGroupIds"]
+            ],
+            "SnapshotRetentionLimit": self.options["SnapshotRetentionLimit"],
+            "SnapshotWindow": self.options["SnapshotWindow"],
+            "AuthTokenEnabled": False,
+            "TransitEncryptionEnabled": False,
+            "AtRestEncryptionEnabled": False,
+            "ARN": arn,
+            "ReplicationGroupLogDeliveryEnabled": False,
+            "LogDeliveryConfigurations": [],
+            "NetworkType": "ipv4",
+            "IpDiscovery": "ipv4",
+        }
+        if with_nodes and node is not None:
+            shown["CacheNodes"] = [self._cache_node(node)]
+        return shown
+
+    def _cache_node(self, node: Node) -> dict[str, Any]:
+        return {
+            "CacheNodeId": NODE_ID,
+            "CacheNodeStatus": self.member_status,
+            "CacheNodeCreateTime": node.created_at,
+            "Endpoint": node.endpoint,
+            "ParameterGroupStatus": self.parameter_status,
+            "CustomerAvailabilityZone": node.zone,
+        }
+
+    def _pending(self, current: Settings) -> dict[str, Any]:
+        wanted = self.pending.settings
+        if wanted is None:
+            return {}
+        return {
+            "EngineVersion": None if wanted.engine == current.engine else wanted.engine.version,
+            "CacheNodeType": None if wanted.node_type == current.node_type else wanted.node_type,
+        }
+
+    def _notification(self) -> dict[str, Any] | None:
+        topic = self.options["NotificationTopicArn"]
+        return {"TopicArn": topic, "TopicStatus": "active"} if topic else None
+
+
+def _enabled(on: bool) -> str:
+    return "enabled" if on else "disabled"

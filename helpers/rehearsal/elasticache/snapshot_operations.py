@@ -1,0 +1,173 @@
+"""The operations on snapshots: take, copy, export to S3, show, delete."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from helpers.rehearsal.elasticache.answers import not_offered, page
+from helpers.rehearsal.elasticache.api import Fault
+from helpers.rehearsal.elasticache.events import GROUP
+from helpers.rehearsal.elasticache.groups import Group
+from helpers.rehearsal.elasticache.nodes import Node
+from helpers.rehearsal.elasticache.parameter_groups import check_name
+from helpers.rehearsal.elasticache.snapshots import Snapshot
+
+if TYPE_CHECKING:
+    from helpers.rehearsal.elasticache.service import Service
+
+LONGEST_NAME = 255
+# The one shard of a group without cluster mode. Source: AWS, "Exporting a backup".
+SHARD_SUFFIX = "-0001.rdb"
+
+
+def create_snapshot(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Take a snapshot of a group, or of one of its members."""
+    if "KmsKeyId" in parameters:
+        raise not_offered("KmsKeyId")
+    with service.lock:
+        group, node, by_cluster = _source(service, parameters)
+        name = service.snapshots.check_new(check_name(parameters["SnapshotName"], "SnapshotName", LONGEST_NAME))
+        if group.status != "available":
+            raise Fault(
+                "InvalidReplicationGroupStateFault",
+                f"Replication group {group.id} is {group.status}: a snapshot needs it to be available.",
+            )
+        snapshot = service.snapshots.begin(name, group, node, by_cluster=by_cluster)
+        group.status, group.snapshotting = "snapshotting", node.cluster_id
+        shown = _describe(service, snapshot)
+
+    def work() -> None:
+        with group.work:
+            take(service, group, snapshot)
+        with service.lock:
+            group.status, group.snapshotting = "available", None
+
+    service.in_background(work)
+    return {"Snapshot": shown}
+
+
+def describe_snapshots(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Show the snapshots that match."""
+    with service.lock:
+        if name := parameters.get("SnapshotName"):
+            found = [service.snapshots.get(name.lower())]
+        else:
+            found = service.snapshots.all()
+        shown = [_describe(service, snapshot) for snapshot in found]
+    for member in ("ReplicationGroupId", "CacheClusterId"):
+        if wanted := parameters.get(member):
+            shown = [snapshot for snapshot in shown if snapshot.get(member) == wanted.lower()]
+    # All snapshots of the local cloud are manual ones: it has no nightly backups.
+    source = parameters.get("SnapshotSource", "user")
+    if source not in ("user", "system"):
+        raise Fault("InvalidParameterValueException", f"SnapshotSource must be system or user, not {source}.")
+    return page("Snapshots", shown if source == "user" else [], parameters)
+
+
+def copy_snapshot(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Copy a snapshot, or export it to an S3 bucket as an RDB file."""
+    if "KmsKeyId" in parameters:
+        raise not_offered("KmsKeyId")
+    bucket = parameters.get("TargetBucket")
+    target = check_name(parameters["TargetSnapshotName"], "TargetSnapshotName", LONGEST_NAME)
+    with service.lock:
+        source = service.snapshots.ready(parameters["SourceSnapshotName"].lower())
+        service.snapshots.check_new(target)
+    if bucket:
+        service.storage.check_export(bucket, target + SHARD_SUFFIX)
+        return {"Snapshot": _export(service, source, target, bucket)}
+    with service.lock:
+        copied = service.snapshots.copy(source, target)
+        shown = _describe(service, copied)
+
+    def work() -> None:
+        shutil.copyfile(source.file, copied.file)
+        with service.lock:
+            copied.status = "available"
+
+    service.in_background(work)
+    return {"Snapshot": shown}
+
+
+def delete_snapshot(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Delete a snapshot."""
+    with service.lock:
+        snapshot = service.snapshots.ready(parameters["SnapshotName"].lower())
+        snapshot.status = "deleting"
+        shown = _describe(service, snapshot)
+        service.snapshots.remove(snapshot.name)
+        service.tags.pop(service.arn("snapshot", snapshot.name), None)
+    return {"Snapshot": shown}
+
+
+def take(service: Service, group: Group, snapshot: Snapshot) -> bool:
+    """Save a snapshot's node into its file; return False, with an event and no snapshot, where that fails."""
+    node = group.node(snapshot.node["CacheClusterId"])
+    about = f"snapshot with ID '{snapshot.name}' of replication group with ID '{group.id}'"
+    try:
+        snapshot.size = service.work.save(group, node, snapshot.file)
+    except Exception as error:  # noqa: BLE001  whatever went wrong is told by an event
+        with service.lock:
+            service.snapshots.remove(snapshot.name)
+        service.events.add(GROUP, group.id, f"Snapshot failed for {about}: {error}")
+        return False
+    with service.lock:
+        snapshot.status = "available"
+    service.events.add(GROUP, group.id, f"Snapshot succeeded for {about}")
+    return True
+
+
+def _source(service: Service, parameters: dict[str, Any]) -> tuple[Group, Node, bool]:
+    """Return what to snapshot: group, node, and whether the request named the node itself."""
+    from helpers.rehearsal.elasticache.group_operations import group_of_cluster
+
+    group_id, cluster_id = parameters.get("ReplicationGroupId"), parameters.get("CacheClusterId")
+    if (group_id is None) == (cluster_id is None):
+        raise Fault("InvalidParameterCombinationException", "Give either ReplicationGroupId or CacheClusterId.")
+    if cluster_id is not None:
+        group = group_of_cluster(service, cluster_id.lower())
+        return group, group.node(cluster_id.lower()), True
+    group_id = group_id.lower()
+    if group_id not in service.groups:
+        raise Fault("ReplicationGroupNotFoundFault", f"ReplicationGroup {group_id} not found.")
+    group = service.groups[group_id]
+    if not group.nodes:
+        raise Fault("InvalidReplicationGroupStateFault", f"Replication group {group_id} is {group.status}.")
+    # A replica saves, where there is one, so that the primary does not slow down.
+    return group, (group.replicas or [group.primary])[0], False
+
+
+def _describe(service: Service, snapshot: Snapshot) -> dict[str, Any]:
+    return snapshot.describe(service.arn("snapshot", snapshot.name))
+
+
+def _export(service: Service, source: Snapshot, target: str, bucket: str) -> dict[str, Any]:
+    """Write the file to S3; the source is "exporting" meanwhile, as AWS shows it."""
+    with service.lock:
+        source.status = "exporting"
+        shown = _describe(service, source) | {"SnapshotName": target, "SnapshotStatus": "creating"}
+        shown["ARN"] = service.arn("snapshot", target)
+
+    def work() -> None:
+        about = f"snapshot with ID '{source.name}' to s3://{bucket}/{target}{SHARD_SUFFIX}"
+        origin = source.origin.get("ReplicationGroupId") or source.origin["CacheClusterId"]
+        try:
+            service.storage.upload(source.file, bucket, target + SHARD_SUFFIX)
+            message = f"Export succeeded for {about}"
+        except Exception as error:  # noqa: BLE001  whatever went wrong is told by an event
+            message = f"Export failed for {about}: {error}"
+        service.events.add(GROUP, origin, message)
+        with service.lock:
+            source.status = "available"
+
+    service.in_background(work)
+    return shown
+
+
+OPERATIONS = {
+    "CreateSnapshot": create_snapshot,
+    "DescribeSnapshots": describe_snapshots,
+    "CopySnapshot": copy_snapshot,
+    "DeleteSnapshot": delete_snapshot,
+}

@@ -1,0 +1,220 @@
+"""Do to the nodes of a replication group what takes time: create, upgrade, scale, save, delete.
+
+Everything here runs in a thread of its own and touches real servers; the service's lock is held
+only while what a description shows is changed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import RLock
+
+from helpers.rehearsal.elasticache.events import CLUSTER, GROUP, Events
+from helpers.rehearsal.elasticache.groups import Group
+from helpers.rehearsal.elasticache.nodes import Node, NodeFailed, Nodes, Settings, wait
+from helpers.rehearsal.relay import Relay
+
+# How long an upgrade may hold back writes before it gives up and lets them go on.
+PAUSE_TIMEOUT_S = 20.0
+CATCH_UP_TIMEOUT_S = 15.0
+
+
+class Work:
+    """The hands of the service."""
+
+    def __init__(self, nodes: Nodes, relay: Relay, events: Events, lock: RLock) -> None:
+        self.nodes = nodes
+        self.relay = relay
+        self.events = events
+        self.lock = lock
+
+    def create(self, group: Group, rdb: Path | None) -> None:
+        """Start the nodes of a new group, from an RDB file when there is one.
+
+        Raises NodeFailed or ServerFailed; then no server is left running.
+        """
+        started: list[Node] = []
+        try:
+            primary = self.nodes.start(group.planned[0], group.zones[0], group.settings, rdb=rdb)
+            started.append(primary)
+            if rdb is not None:
+                self._admit(primary)
+            primary.is_primary = True
+            for name, zone in zip(group.planned[1:], group.zones[1:], strict=True):
+                started.append(self.nodes.start(name, zone, group.settings, follow=primary))
+            _wait_linked(started[1:])
+        except Exception:
+            for node in started:
+                self.nodes.stop(node)
+            raise
+        self._serve(group, started)
+
+    def configure(self, group: Group, settings: Settings) -> None:
+        """Bring running nodes to changed parameters, live where the server can."""
+        in_sync = [node.configure(replace(settings, engine=node.engine)) for node in group.nodes]
+        with self.lock:
+            group.settings = settings
+            group.parameter_status = "in-sync" if all(in_sync) else "pending-reboot"
+
+    def replace_nodes(self, group: Group, settings: Settings) -> None:
+        """Move a group to another engine version or node type, keeping its data and endpoints."""
+        if group.primary.used_bytes() > settings.memory_limit:
+            raise NodeFailed(
+                f"The data of {group.id} does not fit into {settings.node_type} "
+                f"({settings.memory_limit} bytes for data)."
+            )
+        old = list(group.nodes)
+        if group.replicas:
+            new = self._replace_rolling(group, settings)
+        else:
+            new = [self._replace_restarting(group, settings)]
+        for node in old:
+            self.nodes.stop(node)
+        with self.lock:
+            group.settings = settings
+            group.parameter_status = "in-sync"
+        self._say(group, new, f"engine version {settings.engine.version} on {settings.node_type}")
+
+    def add_replicas(self, group: Group, ids: list[str], zones: list[str]) -> None:
+        """Start replicas and let readers reach them once they have the data."""
+        new: list[Node] = []
+        try:
+            for name, zone in zip(ids, zones, strict=True):
+                new.append(self.nodes.start(name, zone, group.settings, follow=group.primary))
+            _wait_linked(new)
+        except Exception:
+            for node in new:
+                self.nodes.stop(node)
+            raise
+        self._serve(group, [*group.nodes, *new], keep_primary=True)
+
+    def remove_replicas(self, group: Group, ids: list[str]) -> None:
+        """Take replicas away from the readers, then end them."""
+        gone = [group.node(name) for name in ids]
+        self._serve(group, [node for node in group.nodes if node not in gone], keep_primary=True)
+        for node in gone:
+            self.nodes.stop(node)
+            self.events.add(CLUSTER, node.cluster_id, "Cache cluster deleted")
+
+    def save(self, group: Group, node: Node, target: Path) -> int:
+        """Save a node to an RDB file that has every write acknowledged before now; return its bytes."""
+        reached = group.primary.offset()
+        wait(lambda: node.offset() >= reached, f"{node.cluster_id} to catch up with its primary")
+        return node.save(target)
+
+    def delete(self, group: Group) -> None:
+        """End everything that belongs to a group."""
+        for node in group.nodes:
+            self.nodes.stop(node)
+        for port in (group.primary_port, group.reader_port):
+            self.relay.close(port)
+
+    def _admit(self, node: Node) -> None:
+        """Put the node's limit in force, unless what it was seeded with is larger."""
+        used, limit = node.used_bytes(), node.settings.memory_limit
+        if used > limit:
+            raise NodeFailed(
+                f"The backup needs {used} bytes of memory; a {node.settings.node_type} gives {limit} bytes to data."
+            )
+        node.command("CONFIG", "SET", "maxmemory", str(limit))
+
+    def _replace_rolling(self, group: Group, settings: Settings) -> list[Node]:
+        """Replace every node by a new one that replicates it, then hand the primary's role over.
+
+        Writes wait, at the server, from the moment the old primary is paused until clients
+        reconnect to the new one; none that was acknowledged can be missing there, because the new
+        primary has received the whole replication stream before it is promoted.
+        """
+        new: list[Node] = []
+        try:
+            primary = self._successor(group.primary, settings, group.primary)
+            new.append(primary)
+            # They follow the successor from the start, so that its promotion costs them no new copy.
+            new += [self._successor(node, settings, primary) for node in group.replicas]
+            _wait_linked(new)
+            with self._paused(group.primary):
+                reached = group.primary.offset()
+                wait(lambda: primary.offset() >= reached, "the new primary to catch up", CATCH_UP_TIMEOUT_S)
+                primary.command("REPLICAOF", "NO", "ONE")
+                primary.is_primary = True
+                old = group.primary
+                self._serve(group, sorted(new, key=lambda node: node.cluster_id))
+                self.nodes.stop(old)
+        except Exception:
+            for node in new:
+                if node not in group.nodes:
+                    self.nodes.stop(node)
+            raise
+        wait(lambda: all(node.linked() for node in group.replicas), "the replicas to follow the new primary")
+        return new
+
+    def _replace_restarting(self, group: Group, settings: Settings) -> Node:
+        """Save, stop, start from the file: without a replica there is nobody to take over meanwhile."""
+        old = group.primary
+        with self._paused(old):
+            file = old.server.directory / "upgrade.rdb"
+            old.save(file)
+            self.relay.point(group.primary_port, [])
+            self.relay.point(group.reader_port, [])
+            old.server.kill()
+        try:
+            return self._resume(group, old, settings, file)
+        except Exception:
+            # The way back: the version that ran before, on what it saved.
+            self._resume(group, old, old.settings, file)
+            raise
+
+    def _resume(self, group: Group, old: Node, settings: Settings, file: Path) -> Node:
+        """Start a node in the place of a stopped one, from what that one saved, and serve it."""
+        new = self.nodes.start(old.cluster_id, old.zone, settings, rdb=file)
+        self._admit(new)
+        new.is_primary, new.created_at = True, old.created_at
+        self._serve(group, [new])
+        return new
+
+    def _successor(self, node: Node, settings: Settings, follow: Node) -> Node:
+        new = self.nodes.start(node.cluster_id, node.zone, settings, follow=follow)
+        new.created_at = node.created_at
+        return new
+
+    @contextmanager
+    def _paused(self, node: Node) -> Iterator[None]:
+        """Hold back writes on a node; let them go on if the block fails."""
+        node.command("CLIENT", "PAUSE", str(int(PAUSE_TIMEOUT_S * 1000)), "WRITE")
+        try:
+            yield
+        except Exception:
+            if node.server.alive:
+                node.command("CLIENT", "UNPAUSE")
+            raise
+
+    def _serve(self, group: Group, nodes: list[Node], *, keep_primary: bool = False) -> None:
+        """Show these nodes, and lead the group's endpoints to them."""
+        with self.lock:
+            group.nodes = nodes
+            group.planned = []
+        if not keep_primary:
+            self.relay.point(group.primary_port, [group.primary.server.port])
+        readers = group.replicas or [group.primary]
+        self.relay.point(group.reader_port, [node.server.port for node in readers])
+
+    def _say(self, group: Group, nodes: list[Node], what: str) -> None:
+        for node in nodes:
+            self.events.add(CLUSTER, node.cluster_id, f"Cache node 0001 replaced: {what}")
+        self.events.add(GROUP, group.id, f"Replication group {group.id} now runs {what}")
+
+
+def _wait_linked(nodes: list[Node]) -> None:
+    """Wait until replicas have the data and the stream; raises NodeFailed when one ends or never does."""
+    for node in nodes:
+        wait(functools.partial(_linked, node), f"{node.cluster_id} to replicate")
+
+
+def _linked(node: Node) -> bool:
+    if not node.server.alive:
+        raise NodeFailed(f"{node.cluster_id} ended: {node.server.log_tail()}")
+    return node.linked()

@@ -1,0 +1,134 @@
+"""Rehearse a run: give it a local cloud, seeded with the runbook's scenario, and end the cloud when nobody needs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helpers.aws.errors import RunbookError
+from helpers.rehearsal import cloud as clouds
+from helpers.runbook import store
+from helpers.runbook.journal import Journal
+
+if TYPE_CHECKING:
+    from helpers.runbook.execute import ExecutionResult
+
+SHARED = Path(__file__).resolve().parents[2] / ".rehearsal"  # the cloud of `runbook cloud up`
+RECORD = "rehearsal.json"  # in a run's folder: which cloud is the run's
+OVER = {"done", "rolled back", "planned"}  # after these nothing is left to resume
+
+
+def execute(runbook: Path, values: Mapping[str, Any], run_directory: Path) -> ExecutionResult:
+    """Run a runbook's notebook in mode rehearse on its local cloud; the cloud stays only for a run to be resumed."""
+    from helpers.runbook.execute import execute as execute_notebook
+
+    variables = prepare(runbook.stem, values, run_directory)
+    status = ""
+    try:
+        outcome = execute_notebook(runbook, values, run_directory=run_directory, environment=kernel_environment(variables))
+        status = outcome.status
+        return outcome
+    finally:
+        if not release(run_directory, status):
+            print(f"The local cloud stays for `runbook resume {run_directory.name}`; `runbook cloud down {run_directory.name}` ends it.", flush=True)
+
+
+def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path) -> dict[str, str]:
+    """The variables that point a run at its local cloud, which is started and seeded where that has not been done.
+
+    A run keeps its cloud: a resumed one is attached again. A new run takes the shared cloud (`runbook cloud up`)
+    if that runs, else one of its own in its folder. Raises `RunbookError` where the cloud of a run that has begun
+    is gone, because the servers held its state.
+    """
+    run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    cloud = _known(run_directory) or clouds.attach(SHARED) or clouds.up(run_directory / "cloud")
+    _seed(cloud, scenario_of(runbook))
+    store.write_json(run_directory / RECORD, {"cloud": str(cloud.directory), "runbook": runbook})
+    return {**cloud.environment(), **_no_proxy(), "RUNBOOK_LOCAL_CLOUD": str(run_directory)}
+
+
+def release(run_directory: Path, status: str) -> bool:
+    """End the run's own cloud unless the run can be resumed; returns False where it was kept for that."""
+    record = store.read_json(run_directory / RECORD)
+    if record is None or Path(record["cloud"]) == SHARED:
+        return True
+    if status not in OVER and _has_begun(run_directory):
+        return False
+    clouds.down(Path(record["cloud"]))
+    return True
+
+
+def kernel_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with the cloud's variables in place of every AWS setting of the user.
+
+    A profile, a role or an endpoint of one service that stayed would lead a rehearsal to a real account.
+    """
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("AWS_")}, **variables}
+
+
+def up(scenario: str) -> dict[str, str]:
+    """Start, or find, the shared cloud, seed it with a scenario (`none` for none); returns its variables."""
+    cloud = clouds.attach(SHARED) or clouds.up(SHARED)
+    _seed(cloud, "" if scenario == "none" else scenario)
+    return cloud.environment()
+
+
+def down(run_id: str = "", *, everything: bool = False) -> list[Path]:
+    """End the shared cloud, or that of a run, or all; returns the folders of those that ran."""
+    wanted = [path for path in _folders() if everything or path == (_own(run_id) if run_id else SHARED)]
+    ended = [path for path in wanted if clouds.attach(path)]
+    for path in wanted:
+        clouds.down(path)
+    return ended
+
+
+def running() -> list[dict[str, Any]]:
+    """The local clouds that run: directory, endpoint, pid, started_at."""
+    return [{"directory": str(path), **clouds.status(path)} for path in _folders() if clouds.attach(path)]
+
+
+def scenario_of(runbook: str) -> str:
+    """The scenario that a runbook is rehearsed on: the one of its name, or none."""
+    from helpers.rehearsal import scenario
+
+    return runbook if runbook in scenario.SCENARIOS else ""
+
+
+def _folders() -> list[Path]:
+    return [SHARED, *(path.parent for path in sorted(store.runs_directory().resolve().glob("*/cloud/cloud.json")))]
+
+
+def _own(run_id: str) -> Path:
+    return store.runs_directory().resolve() / run_id / "cloud"
+
+
+def _known(run_directory: Path) -> clouds.Cloud | None:
+    """The cloud that the run has begun on; None for a run that has not begun."""
+    record = store.read_json(run_directory / RECORD)
+    cloud = clouds.attach(Path(record["cloud"])) if record else None
+    if record and cloud is None and _has_begun(run_directory):
+        raise RunbookError(f"The local cloud of run {run_directory.name} has ended, and its servers with the run's state.", "Start a new rehearsal.")
+    return cloud
+
+
+def _has_begun(run_directory: Path) -> bool:
+    """True where the run has acted on the cloud."""
+    return bool(Journal(run_directory / "journal.jsonl", read_only=True).of_type("intent"))
+
+
+def _seed(cloud: clouds.Cloud, name: str) -> None:
+    from helpers.rehearsal import scenario
+
+    if name and name not in scenario.SCENARIOS:
+        raise RunbookError(f"There is no scenario {name!r}.", f"Choose {', '.join(scenario.SCENARIOS)} or none.")
+    if name:
+        scenario.SCENARIOS[name](cloud)
+
+
+def _no_proxy() -> dict[str, str]:
+    """Keep a company's proxy out of calls to this machine."""
+    known = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    names = ",".join(filter(None, [known, "127.0.0.1", "localhost"]))
+    return {"NO_PROXY": names, "no_proxy": names}

@@ -1,0 +1,228 @@
+"""Give servers that come and go one stable address each: a TCP relay in a process of its own.
+
+The relay stands where DNS stands on AWS. It is a process apart so that its latency does not
+depend on what else the cloud computes; it ends when its standard input closes, as it does
+when the cloud process is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+HOST = "127.0.0.1"
+BUFFER_BYTES = 1 << 20
+CONNECT_TIMEOUT_S = 2.0
+REPLY_TIMEOUT_S = 10.0
+
+
+class RelayFailed(RuntimeError):
+    """The relay process is gone or refused a command."""
+
+
+class Relay:
+    """A running relay process: listening ports, each pointing at one or more server ports."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "helpers.rehearsal.relay"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).resolve().parents[2],
+            start_new_session=True,
+            text=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of the relay."""
+        return self._process.pid
+
+    def listen(self, targets: list[int] | None = None) -> int:
+        """Return a new port, whose connections go to `targets` in turn; without one they are closed."""
+        return int(self._ask({"do": "listen", "targets": targets or []})["port"])
+
+    def point(self, port: int, targets: list[int]) -> int:
+        """Send new connections of a port to `targets`; close those it has, and return their number."""
+        return int(self._ask({"do": "point", "port": port, "targets": targets})["closed"])
+
+    def close(self, port: int) -> None:
+        """Stop listening on a port and close its connections."""
+        self._ask({"do": "close", "port": port})
+
+    def stop(self) -> None:
+        """End the relay process."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(REPLY_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def __enter__(self) -> Relay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        with self._lock:
+            try:
+                stdin.write(json.dumps(command) + "\n")
+                stdin.flush()
+                line = stdout.readline()
+            except (OSError, ValueError) as error:
+                raise RelayFailed(f"The relay process is gone: {error}.") from error
+        if not line:
+            raise RelayFailed("The relay process ended.")
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise RelayFailed(reply["error"])
+        return reply
+
+
+class _Side(asyncio.Protocol):
+    """One side of a relayed connection; what it receives goes out on the other."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.other: _Side | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.set_write_buffer_limits(high=BUFFER_BYTES)
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(data)
+
+    # A slow reader on one side stops the reading on the other, so that memory stays bounded.
+    def pause_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.close()
+
+
+class _ClientSide(_Side):
+    """The side an application connected to: it opens the other one, to the server."""
+
+    def __init__(self, listener: _Listener) -> None:
+        super().__init__()
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert self.transport is not None
+        self.transport.pause_reading()
+        self._listener.clients.add(self)
+        self._task = asyncio.get_running_loop().create_task(self._connect(self._listener.next_target()))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._listener.clients.discard(self)
+        super().connection_lost(error)
+
+    async def _connect(self, target: int | None) -> None:
+        assert self.transport is not None
+        server = _Side()
+        server.other = self
+        try:
+            if target is None:
+                raise ConnectionRefusedError
+            opening = asyncio.get_running_loop().create_connection(lambda: server, HOST, target)
+            await asyncio.wait_for(opening, CONNECT_TIMEOUT_S)
+        except (OSError, asyncio.TimeoutError):
+            self.transport.close()
+            return
+        if self.transport.is_closing():
+            assert server.transport is not None
+            server.transport.close()
+            return
+        self.other = server
+        self.transport.resume_reading()
+
+
+class _Listener:
+    """One stable port and where it leads now."""
+
+    def __init__(self, targets: list[int]) -> None:
+        self.clients: set[_ClientSide] = set()
+        self.point(targets)
+
+    async def open(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _ClientSide(self), HOST, 0, backlog=1024)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def next_target(self) -> int | None:
+        return next(self._turns, None)
+
+    def point(self, targets: list[int]) -> int:
+        self._turns = itertools.cycle(targets)
+        clients = list(self.clients)
+        for client in clients:
+            if client.transport is not None:
+                client.transport.close()
+        return len(clients)
+
+    def close(self) -> None:
+        self._server.close()
+        self.point([])
+
+
+async def _obey(listeners: dict[int, _Listener], command: dict[str, Any]) -> dict[str, Any]:
+    match command["do"]:
+        case "listen":
+            listener = _Listener(command["targets"])
+            port = await listener.open()
+            listeners[port] = listener
+            return {"port": port}
+        case "point":
+            return {"closed": listeners[command["port"]].point(command["targets"])}
+        case "close":
+            listeners.pop(command["port"]).close()
+            return {}
+        case other:
+            return {"error": f"The relay knows no command {other!r}."}
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    listeners: dict[int, _Listener] = {}
+    while line := await reader.readline():
+        try:
+            reply = await _obey(listeners, json.loads(line))
+        except (KeyError, OSError) as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())

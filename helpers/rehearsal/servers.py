@@ -1,0 +1,311 @@
+"""Run one Redis or Valkey server process on the loopback, and make sure that it ends with us."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from helpers.rehearsal.engines import Engine
+
+HOST = "127.0.0.1"
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 5.0
+START_ATTEMPTS = 3
+
+
+class ServerFailed(RuntimeError):
+    """A server process that did not start or ended by itself; the message ends with its own log line."""
+
+
+class Server:
+    """A real server process, ready for commands when the constructor returns.
+
+    Parameters: `engine` the program; `directory` holds its configuration, log and RDB file and is
+    made when absent; `port` 0 picks a free one; `config` are configuration directives (a list
+    repeats the directive); `rdb` is loaded at the start; `replica_of` is the server (or host and
+    port) to replicate; `renamed` maps commands to the names that they answer to ("" to none);
+    `user` and `password` are what `admin()` logs in with.
+
+    Raises ServerFailed when the process ends before it answers, as with a truncated RDB file.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        directory: Path,
+        port: int = 0,
+        config: Mapping[str, str | list[str]] | None = None,
+        rdb: Path | None = None,
+        replica_of: Server | tuple[str, int] | None = None,
+        *,
+        renamed: Mapping[str, str] | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        ready_timeout_s: float = READY_TIMEOUT_S,
+    ) -> None:
+        self.engine = engine
+        self.directory = Path(directory)
+        self.renamed = {name.lower(): alias for name, alias in (renamed or {}).items()}
+        self._login = {"username": user, "password": password} if user else {}
+        self._admin: redis.Redis | None = None
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if rdb is not None and Path(rdb) != self.rdb_path:
+            shutil.copyfile(rdb, self.rdb_path)
+        self.port, self._process = self._start(port, dict(config or {}), replica_of, ready_timeout_s)
+        self.pid = self._process.pid
+
+    @property
+    def rdb_path(self) -> Path:
+        """Return where the server loads and saves its RDB file."""
+        return self.directory / "dump.rdb"
+
+    @property
+    def log_path(self) -> Path:
+        """Return the server's own log."""
+        return self.directory / "server.log"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return host and port."""
+        return HOST, self.port
+
+    @property
+    def alive(self) -> bool:
+        """Return whether the process still runs."""
+        return self._process.poll() is None
+
+    def client(self, **options: Any) -> redis.Redis:
+        """Return a new client, as an application's: no retries unless `options` ask for them."""
+        return redis.Redis(host=HOST, port=self.port, **{"retry": Retry(NoBackoff(), 0), **options})
+
+    def admin(self, **options: Any) -> redis.Redis:
+        """Return a new client that may do everything, renamed commands included (not in pipelines)."""
+        pool = redis.ConnectionPool(
+            connection_class=_AdminConnection,
+            renamed=self.renamed,
+            host=HOST,
+            port=self.port,
+            **{"retry": Retry(NoBackoff(), 0), "decode_responses": True, **self._login, **options},
+        )
+        return redis.Redis.from_pool(pool)
+
+    def log_tail(self, lines: int = 1) -> str:
+        """Return the last lines of the server's log."""
+        if not self.log_path.exists():
+            return "(no log)"
+        return "\n".join(self.log_path.read_text(errors="replace").strip().splitlines()[-lines:])
+
+    def stop(self) -> None:
+        """End the process: politely, then by force after five seconds. Harmless when it has ended."""
+        if self.alive:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        _guard.forget(self.pid)
+        self._process.wait()
+
+    def kill(self) -> None:
+        """End the process at once, as a failing machine does."""
+        self._process.kill()
+        self.stop()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start(
+        self, port: int, config: dict[str, Any], replica_of: Server | tuple[str, int] | None, timeout_s: float
+    ) -> tuple[int, subprocess.Popen[bytes]]:
+        for attempt in range(START_ATTEMPTS):
+            chosen = port or free_port()
+            path = self._write_config(chosen, config, replica_of)
+            process = _guard.start([str(self.engine.binary), str(path)], self.directory)
+            if self._wait_ready(process, chosen, timeout_s):
+                return chosen, process
+            # Somebody took the free port between our look and the server's bind: take another.
+            taken = "Address already in use" in self.log_tail(5)
+            if port or not taken or attempt + 1 == START_ATTEMPTS:
+                break
+        raise ServerFailed(f"{self.engine} did not start: {self.log_tail()}")
+
+    def _wait_ready(self, process: subprocess.Popen[bytes], port: int, timeout_s: float) -> bool:
+        """Return whether the server answers; False when it ended or ran out of time (then it is killed)."""
+        deadline = time.monotonic() + timeout_s
+        pause_s = 0.005
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                _guard.forget(process.pid)
+                return False
+            if _answers(port):
+                return True
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.1)
+        process.kill()
+        process.wait()
+        _guard.forget(process.pid)
+        return False
+
+    def _write_config(
+        self, port: int, config: dict[str, Any], replica_of: Server | tuple[str, int] | None
+    ) -> Path:
+        directives: dict[str, Any] = {**self._defaults(port), **config}
+        lines = [f'rename-command {name} {alias or chr(34) * 2}' for name, alias in self.renamed.items()]
+        for name, value in directives.items():
+            lines += [f"{name} {item or chr(34) * 2}" for item in (value if isinstance(value, list) else [value])]
+        if replica_of is not None:
+            host, primary = replica_of.address if isinstance(replica_of, Server) else replica_of
+            lines.append(f"replicaof {host} {primary}")
+        return write_private(self.directory / "server.conf", "\n".join(lines) + "\n")
+
+    def _defaults(self, port: int) -> dict[str, str]:
+        defaults = {
+            "bind": HOST,
+            "port": str(port),
+            "dir": _quoted(self.directory.resolve()),
+            "logfile": "server.log",
+            "dbfilename": "dump.rdb",
+            "daemonize": "no",
+            "save": '""',
+            "appendonly": "no",
+            "repl-diskless-sync": "yes",
+            # 5 s from Redis 7.0 on: nobody else will come to share the transfer here.
+            "repl-diskless-sync-delay": "0",
+        }
+        if self.engine.number >= (7, 0):
+            # A primary otherwise waits up to 10 s for its replicas before it ends.
+            defaults["shutdown-timeout"] = "0"
+        return defaults
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Write a file that only its owner can read, whole or not at all; return its path."""
+    partial = path.with_name(path.name + ".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    os.replace(partial, path)
+    return path
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _answers(port: int) -> bool:
+    """Return whether a server on this port has finished loading and takes commands."""
+    try:
+        with socket.create_connection((HOST, port), 1) as connection:
+            connection.sendall(b"PING\r\n")
+            # A server that asks for a login also answers: it is ready.
+            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH", b"-NOPERM"))
+    except OSError:
+        return False
+
+
+class _AdminConnection(redis.Connection):
+    """A connection that sends renamed commands by the names that they answer to."""
+
+    def __init__(self, renamed: Mapping[str, str], **options: Any) -> None:
+        super().__init__(**options)
+        self._renamed = renamed
+
+    def send_command(self, *args: Any, **options: Any) -> None:
+        if self._renamed and isinstance(args[0], str):
+            name, *rest = args[0].split(" ")
+            args = (" ".join([self._renamed.get(name.lower(), name), *rest]), *args[1:])
+        super().send_command(*args, **options)
+
+
+# Reads "+pid" and "-pid" lines; when the pipe closes, because we ended however that came about,
+# it kills what is left. Works the same on Linux and macOS, and outlives Ctrl-C and hang-ups.
+_GUARD_SCRIPT = """
+trap '' INT TERM HUP
+pids=" "
+while read -r sign pid; do
+  case "$sign" in
+    +) pids="$pids$pid ";;
+    -) pids=$(echo "$pids" | sed "s/ $pid / /");;
+  esac
+done
+for pid in $pids; do kill -9 "$pid" 2>/dev/null; done
+"""
+
+
+class _Guard:
+    """One helper shell a Python process, which kills its servers when that process is gone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = 0
+        self._shell: subprocess.Popen[bytes] | None = None
+
+    def start(self, command: list[str], directory: Path) -> subprocess.Popen[bytes]:
+        """Start a process that ends with us."""
+        with self._lock:
+            self._ensure_shell()
+            process = subprocess.Popen(
+                command,
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # Ctrl-C in a terminal reaches the foreground group: the servers are not in it.
+                start_new_session=True,
+            )
+            self._tell("+", process.pid)
+        return process
+
+    def forget(self, pid: int) -> None:
+        """Say that a process has ended, so that a later one with its number is left alone."""
+        with self._lock:
+            if self._owner == os.getpid():
+                self._tell("-", pid)
+
+    def _ensure_shell(self) -> None:
+        if self._owner == os.getpid() and self._shell is not None and self._shell.poll() is None:
+            return
+        self._owner = os.getpid()
+        self._shell = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD_SCRIPT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _tell(self, sign: str, pid: int) -> None:
+        if self._shell is None or self._shell.stdin is None:
+            return
+        try:
+            self._shell.stdin.write(f"{sign} {pid}\n".encode())
+            self._shell.stdin.flush()
+        except OSError:  # The shell was killed by somebody: the servers are then ours alone to stop.
+            pass
+
+
+_guard = _Guard()

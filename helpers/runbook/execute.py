@@ -1,0 +1,216 @@
+"""Run a runbook's notebook headless and report how it ended, judged by its result.json and never by the notebook."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# jsonschema would compile grammars with it when imported (0.9 s), for a check that notebooks do not use.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NotebookExecutionManager
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from helpers.runbook import parameters as schema
+from helpers.runbook import store
+from helpers.runbook.journal import Journal
+
+KERNEL = "python3"
+STARTUP = 120  # seconds that a kernel may take to start, on a busy machine
+SHOWN = {"display_data", "execute_result"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@dataclass(frozen=True)
+class ExecutionResult:
+    """How a run ended: its exit code (0 done, 1 failed, 2 changes, 3 not approved, 5 in doubt) and its files."""
+
+    run_id: str
+    directory: Path
+    status: str
+    exit_code: int
+    error: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def output(self) -> Path:
+        """The executed notebook."""
+        return self.directory / "output.ipynb"
+
+
+def execute(
+    name: str | Path,
+    parameters: Mapping[str, Any],
+    *,
+    run_directory: Path,
+    environment: Mapping[str, str] | None = None,
+) -> ExecutionResult:
+    """Run runbook `name` in a fresh kernel; its folder is `run_directory`, whose name becomes its `run_id`.
+
+    `parameters` are typed values; they are checked before the kernel starts. `environment` is the kernel's whole
+    environment (default: this process's). What the notebook shows is printed as it comes. The executed notebook is
+    kept in output.ipynb, atomic and 0600, after every cell. Raises `ParameterError` for wrong parameters; a notebook
+    that fails, or a kernel that dies, is told by the result.
+    """
+    path = schema.find(name)
+    values = schema.check_values(schema.load(path), {**parameters, "run_id": run_directory.name})
+    run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    before = _stamp(run_directory / "result.json")
+    fault = _run(path, values, run_directory, environment)
+    if _stamp(run_directory / "result.json") == before:
+        return _unrecorded(path, values, run_directory, fault)
+    return _judge(run_directory, fault)
+
+
+# -- the kernel ----------------------------------------------------------------------------------------
+
+
+class _Notebook(NotebookExecutionManager):
+    """papermill's bookkeeping of cells, saved atomically and readable by the owner only."""
+
+    def save(self, **kwargs: Any) -> None:
+        store.write_private(Path(self.output_path), nbformat.writes(self.nb))
+        self.last_save_time = self.now()
+
+
+class _Client(PapermillNotebookClient):
+    """papermill's client, which also prints what the kernel shows."""
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        _print(msg["msg_type"], msg["content"])
+        return super().process_message(msg, cell, cell_index)
+
+
+def _run(path: Path, values: Mapping[str, Any], directory: Path, environment: Mapping[str, str] | None) -> str:
+    """Execute the notebook; returns why it stopped early, or the empty string."""
+    notebook = parameterize_notebook(load_notebook_node(str(path)), dict(values), kernel_name=KERNEL, language="python")
+    notebook.metadata.papermill.update(input_path=path.name, output_path="output.ipynb")
+    manager = _Notebook(notebook, output_path=str(directory / "output.ipynb"), progress_bar=False)
+    manager.notebook_start()
+    # The kernel is this very interpreter, whatever kernels a user has registered under the same name.
+    kernel = AsyncKernelManager(kernel_name=KERNEL, kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    client = _Client(manager, km=kernel, timeout=None, iopub_timeout=60, startup_timeout=STARTUP, shutdown_kernel="immediate")
+    fault = ""
+    try:
+        with _interrupting(kernel):
+            client.execute(env=_environment(directory, environment), cleanup_kc=True)
+    except DeadKernelError:
+        fault = "The kernel died."
+    except KeyboardInterrupt:
+        fault = "The run was interrupted."
+    except Exception as error:
+        fault = f"The notebook could not be run: {error or type(error).__name__}"
+    finally:
+        manager.notebook_complete()
+    return fault or _first_error(notebook)
+
+
+def _environment(directory: Path, environment: Mapping[str, str] | None) -> dict[str, str]:
+    """The kernel's environment: the run's folder, and no colours in tracebacks, which also go to logs."""
+    given = dict(os.environ if environment is None else environment)
+    return {**given, "RUNBOOK_RUNS": str(directory.parent.resolve()), "PYTHONUNBUFFERED": "1"}
+
+
+@contextlib.contextmanager
+def _interrupting(kernel: AsyncKernelManager) -> Iterator[None]:
+    """Ctrl-C and SIGTERM interrupt the kernel first, so that the step can undo a freeze; a second one ends the run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        pid = getattr(kernel.provisioner, "pid", None)
+        if told or pid is None:
+            raise KeyboardInterrupt
+        told.append(number)
+        os.kill(pid, signal.SIGINT)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _first_error(notebook: Any) -> str:
+    """The error that ended the notebook, or the empty string; our own errors are sentences without a type."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                return f"{output.ename}: {output.evalue}" if hasattr(builtins, output.ename) else output.evalue
+    return ""
+
+
+def _print(kind: str, content: Mapping[str, Any]) -> None:
+    """Show a message of the kernel in the terminal: text of cards and streams; progress bars on a terminal only."""
+    if kind == "stream":
+        stream = sys.stderr if content["name"] == "stderr" else sys.stdout
+        if "\r" not in content["text"] or stream.isatty():
+            print(content["text"], end="", flush=True, file=stream)
+    elif kind in SHOWN and WIDGET not in content["data"] and "text/plain" in content["data"]:
+        print(content["data"]["text/plain"], flush=True)
+
+
+# -- the verdict ---------------------------------------------------------------------------------------
+
+
+def _judge(directory: Path, fault: str) -> ExecutionResult:
+    """The result as the run recorded it; one that says `running` was cut short, and is corrected."""
+    result = store.read_json(directory / "result.json")
+    if result["status"] == "running":
+        status = _cut_short(directory)
+        result.update(status=status, exit_code=store.EXIT_CODES[status], error=fault or "The notebook ended before `run.finish()`.")
+        store.write_json(directory / "result.json", result)
+    return ExecutionResult(directory.name, directory, result["status"], result["exit_code"], result.get("error", ""), result)
+
+
+def _cut_short(directory: Path) -> str:
+    """`in doubt` where an effect was begun and not recorded as done, else `failed`."""
+    return "in doubt" if Journal(directory / "journal.jsonl", read_only=True).in_doubt() else "failed"
+
+
+def _unrecorded(path: Path, values: Mapping[str, Any], directory: Path, fault: str) -> ExecutionResult:
+    """The result of a notebook that ended before its run recorded one."""
+    status = _cut_short(directory)
+    error = fault or "The notebook began no run: it has to call `runbook.start`."
+    result = {
+        "runbook": path.stem,
+        "run_id": directory.name,
+        "mode": values.get("mode", "rehearse"),
+        "status": status,
+        "exit_code": store.EXIT_CODES[status],
+        "error": error,
+        "ended": time.time(),
+        "parameters": dict(values),
+        "steps": [],
+        "calls": [],
+        "metrics": {},
+    }
+    store.write_json(directory / "result.json", result)
+    return ExecutionResult(directory.name, directory, status, result["exit_code"], error, result)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells one version of a file that is replaced as a whole from the next."""
+    try:
+        told = path.stat()
+    except FileNotFoundError:
+        return None
+    return told.st_ino, told.st_mtime_ns

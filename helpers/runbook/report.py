@@ -1,0 +1,56 @@
+"""report.html: the cards of a run on one self-contained page that also prints."""
+
+from __future__ import annotations
+
+import html
+import time
+from typing import Any
+
+from helpers.runbook import display, store
+
+STYLE = """
+body{font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","DejaVu Sans",sans-serif;max-width:1100px;margin:24px auto;padding:0 20px;color:#1a1a1a;background:#fff}
+h1{font-size:24px;margin:0 0 4px} .facts{color:#444;margin:0 0 18px}
+code,pre{font-family:ui-monospace,"DejaVu Sans Mono",Menlo,monospace;overflow-wrap:anywhere;white-space:pre-wrap}
+.numbers{display:flex;flex-wrap:wrap;gap:12px;margin:14px 0} .numbers div{border:1px solid #bbb;border-radius:6px;padding:8px 14px}
+.numbers b{display:block;font-size:21px}
+@media print{details{display:none} body{margin:0;max-width:none} div{break-inside:avoid}}
+"""
+
+
+def write(run: Any) -> None:
+    """Write report.html of `run` into its folder, mode 0600."""
+    store.write_private(run.directory / "report.html", page(run))
+
+
+def page(run: Any) -> str:
+    """The report as HTML; every card shown in the life of the run, the newest of each title."""
+    result = run.result()
+    started = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(run.started))
+    colour = display.COLOURS.get(result["status"], "#616161")
+    facts = f"run {run.id} · mode {run.mode} · account {result.get('account', '?')} · {result.get('region', '?')} · {started}"
+    error = f'<p style="color:{display.COLOURS["failed"]}">{html.escape(result["error"])}</p>' if result["error"] else ""
+    cards = "".join(entry["html"] for entry in _newest(run))
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(run.runbook)} {run.id}</title><style>{STYLE}</style></head><body>'
+        f'<h1>{html.escape(run.runbook)} <span style="color:{colour}">{result["status"]}</span></h1><p class="facts">{html.escape(facts)}</p>{error}'
+        f"{_numbers(result['metrics'])}{cards}</body></html>"
+    )
+
+
+def _newest(run: Any) -> list[dict[str, Any]]:
+    """The card entries in order; a card that a resumed run shows again replaces the earlier one, unless it only says `earlier`."""
+    entries: dict[str, dict[str, Any]] = {}
+    for entry in run.journal.of_type("card"):
+        title = entry["html"].split("</b>", 1)[0]
+        if title in entries and "carried out earlier in this run" in entry["html"]:
+            continue
+        entries[title] = entry
+    return list(entries.values())
+
+
+def _numbers(metrics: dict[str, Any]) -> str:
+    shown = [(name.replace("_", " "), value) for name, value in metrics.items() if isinstance(value, (int, float, str)) and not isinstance(value, bool)]
+    if not shown:
+        return ""
+    return '<div class="numbers">' + "".join(f"<div><b>{html.escape(display._text(value))}</b>{html.escape(name)}</div>" for name, value in shown) + "</div>"
