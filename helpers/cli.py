@@ -99,7 +99,14 @@ def show(
 
 
 def _policy(runbook: Runbook) -> str:
-    return json.dumps(runbook.policy, indent=2) if runbook.policy else "none is declared in the notebook's metadata"
+    """The IAM policy as JSON: the notebook's metadata hold it, or `module:name` of it."""
+    import importlib
+
+    policy = runbook.policy
+    if isinstance(policy, str):
+        module, _, attribute = policy.partition(":")
+        policy = getattr(importlib.import_module(module), attribute)
+    return json.dumps(policy() if callable(policy) else policy, indent=2) if policy else "none is declared in the notebook's metadata"
 
 
 @app.command("runs")
@@ -362,7 +369,7 @@ def cloud_status() -> None:
     """Show the local clouds that run."""
     from helpers.rehearsal import rehearse as rehearsal
 
-    rows = [(_shown(Path(one["directory"])), one["endpoint"], str(one["pid"]), one["started_at"]) for one in rehearsal.running()]
+    rows = [(_shown(cloud.directory), cloud.endpoint, str(cloud.pid), cloud.started_at) for cloud in rehearsal.running()]
     if rows:
         return _print_table(("cloud", "endpoint", "pid", "started"), rows)
     return print("no local cloud is running")

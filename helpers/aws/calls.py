@@ -189,4 +189,6 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, (bytes, bytearray)):
         return f"({len(value)} bytes)"
+    if hasattr(value, "read"):
+        return "(a stream)"
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -7,7 +7,6 @@ from names alone (a group brings member clusters) get a rule from their service 
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ VERBS = {
     "Modify": CHANGE, "Update": CHANGE, "Reset": CHANGE, "Tag": CHANGE, "Add": CHANGE, "Set": CHANGE,
     "Delete": DELETE, "Deregister": DELETE, "Terminate": DELETE,
 }  # fmt: skip
+PAGING = re.compile(r"(Marker|Token|Cursor)$")
 IDENTIFYING = re.compile(r"(Name|Id|Identifier|Arn|ARN|Key|Bucket)$")
 
 
@@ -73,7 +73,7 @@ class PlannedWorld:
         """The answer of a write that is not sent; remembers what it would do."""
         service, (verb, noun) = model.service_model.service_name, verb_and_noun(model.name)
         kind = VERBS.get(verb, CHANGE)
-        fields = copy.deepcopy(parameters)
+        fields = _copy(parameters)
         if kind == CREATE and model.output_shape is not None:
             fields = {**_made_up(model.output_shape.members.get(noun), parameters), **fields}
         self.put(service, noun, _identity(model, parameters), kind, fields)
@@ -123,7 +123,7 @@ class PlannedWorld:
                 self._overlay(service, member, value.get(name))
             for thing in self.things:
                 if thing.service == service and thing.kind != DELETE and thing.is_about(shape.name, value):
-                    value.update({name: item for name, item in copy.deepcopy(thing.fields).items() if name in shape.members})
+                    value.update({name: item for name, item in _copy(thing.fields).items() if name in shape.members})
         elif shape.type_name == "list" and isinstance(value, list):
             gone = [thing for thing in self.things if thing.service == service and thing.kind == DELETE]
             if shape.member.type_name == "structure":
@@ -144,8 +144,7 @@ def _identity(model: Any, parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _names(asked: dict[str, Any], thing: Planned) -> bool:
     """True where the names in a request are those of `thing`."""
-    values = {**thing.fields, **thing.identity}
-    return bool(asked) and all(values.get(name) == value for name, value in asked.items())
+    return bool(asked) and all(thing.identity.get(name) == value for name, value in asked.items())
 
 
 def _has_place(shape: Any, noun: str) -> bool:
@@ -165,7 +164,7 @@ def _fill(shape: Any, answer: dict[str, Any], things: list[Planned], lists_only:
             inner = member.member if member.type_name == "list" else member
             if inner.name != thing.noun and name != thing.noun:
                 continue
-            shown = {**_made_up(inner, thing.fields), **{k: copy.deepcopy(v) for k, v in thing.fields.items() if k in inner.members}}
+            shown = {**_made_up(inner, thing.fields), **{k: _copy(v) for k, v in thing.fields.items() if k in inner.members}}
             if member.type_name == "list":
                 answer.setdefault(name, [])
                 answer[name].append(shown)
@@ -184,7 +183,7 @@ def _made_up(shape: Any, echoed: dict[str, Any], depth: int = 4) -> dict[str, An
     answer: dict[str, Any] = {}
     for name, member in shape.members.items():
         if name in echoed:
-            answer[name] = copy.deepcopy(echoed[name])
+            answer[name] = _copy(echoed[name])
         elif member.type_name == "structure":
             answer[name] = _made_up(member, echoed, depth - 1)
         elif member.type_name == "list":
@@ -195,7 +194,7 @@ def _made_up(shape: Any, echoed: dict[str, Any], depth: int = 4) -> dict[str, An
             answer[name] = "available"
         elif member.type_name == "boolean":
             answer[name] = False
-        elif member.type_name != "blob":
+        elif member.type_name != "blob" and not PAGING.search(name):
             answer[name] = UNKNOWN
     return answer
 
@@ -204,3 +203,10 @@ def _not_found(model: Any) -> dict[str, Any]:
     names = [shape.error_code or shape.name for shape in model.error_shapes]
     code = next((name for name in names if "NotFound" in name), "ResourceNotFoundException")
     return {"Error": {"Code": code, "Message": "deleted earlier in this plan"}}
+
+
+def _copy(value: Any) -> Any:
+    """A copy of the containers of `value`; what they hold (a stream, a number) is shared."""
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -128,6 +128,16 @@ class Comparison:
     def keys_per_second(self) -> float:
         """Return the speed of the comparison."""
         return self.keys_compared / self.seconds if self.seconds else 0.0
+
+    def keys(self) -> set[Key]:
+        """Return the differing keys, as pairs of database and bytes."""
+        return set(self.differing)
+
+    def without(self, keys: Collection[Key]) -> Comparison:
+        """Return the comparison less the differences of `keys`, as of those that changed meanwhile."""
+        left = [place for place, key in enumerate(self.differing) if key not in keys]
+        frame = self.differences.iloc[left].reset_index(drop=True)
+        return replace(self, differences=frame, differing=tuple(self.differing[place] for place in left))
 
     def table(self) -> pd.DataFrame:
         """Return the number of differing keys of each kind, one row a database."""

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import redis
 
+from helpers.aws.errors import RunbookError
 from helpers.elasticache.compare import Comparison, compare, text
 from helpers.elasticache.values import (
     CHUNK_ITEMS,
     READ,
     Group,
+    Seen,
     Stream,
     changed_meanwhile,
     look_commands,
@@ -30,7 +32,7 @@ from helpers.elasticache.values import (
     read_whole,
     seen,
 )
-from helpers.elasticache.wire import Command, Pair, batches, by_database, milliseconds
+from helpers.elasticache.wire import Command, Pair, Wire, batches, by_database, milliseconds
 
 if TYPE_CHECKING:
     from helpers.elasticache.changes import Capture
@@ -39,11 +41,14 @@ Key = tuple[int, bytes]
 
 # A TIME between every so many PTTLs keeps an expiry exact to the millisecond or two.
 CLOCK_EVERY = 64
-OLD_PAYLOAD = ("DUMP payload version or checksum are wrong", "Bad data format")
+# RESTORE's two ways to say that it is older than DUMP: no payload, or not this one, can be read.
+OLD_TARGET = "DUMP payload version or checksum are wrong"
+UNKNOWN_ENCODING = "Bad data format"
 READ_ATTEMPTS = 3
+TYPED_BATCH = 100
 
 
-class CopyError(RuntimeError):
+class CopyError(RunbookError):
     """A key that could not be copied; the message says which, why and what to do."""
 
 
@@ -72,14 +77,25 @@ class Copied:
 
 
 @dataclass(frozen=True)
+class Round:
+    """One round of catching up: keys copied, written and deleted, seconds, keys changed again meanwhile."""
+
+    keys: int
+    written: int
+    deleted: int
+    seconds: float
+    pending: int
+
+
+@dataclass(frozen=True)
 class CaughtUp:
-    """Rounds of copying what changed: `rounds` has round, keys, written, deleted, seconds, pending.
+    """Rounds of copying what changed.
 
     `pending` is the number of changed keys left, `reached` whether that is few enough, `seconds`
     the time it all took, `lag_seconds` how far the capture was behind the server at the end.
     """
 
-    rounds: pd.DataFrame
+    rounds: tuple[Round, ...]
     pending: int
     reached: bool
     seconds: float
@@ -88,11 +104,14 @@ class CaughtUp:
     @property
     def keys(self) -> int:
         """Return how many keys were copied, those of several rounds counted again."""
-        return int(self.rounds["keys"].sum())
+        return sum(each.keys for each in self.rounds)
 
     def table(self) -> pd.DataFrame:
-        """Return one row a round."""
-        return self.rounds
+        """Return one row a round: round, keys, written, deleted, seconds, pending."""
+        columns = [each.name for each in fields(Round)]
+        table = pd.DataFrame([vars(each) for each in self.rounds], columns=columns)
+        table.insert(0, "round", range(1, len(table) + 1))
+        return table
 
 
 @dataclass(frozen=True)
@@ -101,6 +120,16 @@ class Resynced:
 
     comparison: Comparison
     copied: Copied
+
+    @property
+    def keys(self) -> int:
+        """Return how many keys differed and were copied."""
+        return self.copied.keys
+
+    @property
+    def seconds(self) -> float:
+        """Return the time that comparing and copying took."""
+        return self.comparison.seconds + self.copied.seconds
 
     def table(self) -> pd.DataFrame:
         """Return the copy as a table of one row."""
@@ -135,7 +164,7 @@ def catch_up(
     until_pending: int = 200,
     rounds: int = 20,
     timeout: float = 600.0,
-    on_round: Callable[[dict[str, Any]], None] | None = None,
+    on_round: Callable[[Round], None] | None = None,
 ) -> CaughtUp:
     """Copy the captured changes in rounds until at most `until_pending` changed keys are left.
 
@@ -144,22 +173,20 @@ def catch_up(
     CaptureLost when a change may have been missed, CopyError when the target refuses a key.
     """
     began = time.perf_counter()
-    done: list[dict[str, Any]] = []
+    done: list[Round] = []
     capture.verify()
     while len(done) < rounds and time.perf_counter() - began < timeout:
         copied = _copy_captured(capture, source, target)
         capture.settle_streams()
         capture.check()
-        done.append(_round(len(done) + 1, copied, capture.pending))
+        pending = capture.pending
+        done.append(Round(copied.keys, copied.written, copied.deleted, copied.seconds, pending))
         if on_round:
             on_round(done[-1])
-        if capture.pending <= until_pending:
+        if pending <= until_pending:
             break
-    columns = ["round", "keys", "written", "deleted", "seconds", "pending"]
-    pending = capture.pending
     seconds = time.perf_counter() - began
-    frame = pd.DataFrame(done, columns=columns)
-    return CaughtUp(frame, pending, pending <= until_pending, seconds, capture.lag)
+    return CaughtUp(tuple(done), capture.pending, bool(done) and pending <= until_pending, seconds, capture.lag)
 
 
 def copy_rest(
@@ -202,41 +229,38 @@ def _copy_captured(capture: Capture, source: redis.Redis, target: redis.Redis) -
         raise
 
 
-def _round(number: int, copied: Copied, pending: int) -> dict[str, Any]:
-    return {
-        "round": number,
-        "keys": copied.keys,
-        "written": copied.written,
-        "deleted": copied.deleted,
-        "seconds": round(copied.seconds, 3),
-        "pending": pending,
-    }
-
-
 class _Copier:
     """Copies batches over a pair of wires: while the target restores one, the source dumps the next."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self.written = self.deleted = self.bytes = self.typed = 0
-        self._sent: list[tuple[bytes, bytes | None]] = []
+        self._older = False
+        self._sent: list[tuple[bytes, bytes]] = []
         self._absent = 0
 
     def copy(self, number: int, keys: Sequence[bytes], batch: int) -> None:
         """Copy keys of one database."""
         self.pair.select(number)
+        refused = list(keys) if self._older else self._by_payload(keys, batch)
+        for piece in batches(refused, TYPED_BATCH):
+            self._by_type(piece)
+
+    def _by_payload(self, keys: Sequence[bytes], batch: int) -> list[bytes]:
+        """Copy keys by DUMP and RESTORE; return those that the target cannot read."""
         pieces = list(batches(keys, batch))
+        refused: list[bytes] = []
         self._dump(pieces[0])
         for place, piece in enumerate(pieces):
             dumped = self._dumped(piece)
-            if place + 1 < len(pieces):
-                self._dump(pieces[place + 1])
-            refused = self._restored()
+            following = pieces[place + 1] if place + 1 < len(pieces) else []
+            self._dump(following)
+            refused += self._restored()
+            if self._older:
+                self._dumped(following)
+                return refused + [key for rest in pieces[place:] for key in rest]
             self._restore(dumped)
-            if refused:
-                # The source's next replies are on their way: take them before it reads by type.
-                self._by_type(number, refused)
-        self._by_type(number, self._restored())
+        return refused + self._restored()
 
     def _dump(self, keys: Sequence[bytes]) -> None:
         """Ask for the payloads, then for the expiries with the server's clock between them."""
@@ -279,8 +303,11 @@ class _Copier:
         ):
             if reply == b"OK":
                 self.written += 1
-                self.bytes += len(payload or b"")
-            elif any(sign in str(reply) for sign in OLD_PAYLOAD):
+                self.bytes += len(payload)
+            elif OLD_TARGET in str(reply):
+                self._older = True
+                refused.append(key)
+            elif UNKNOWN_ENCODING in str(reply):
                 refused.append(key)
             else:
                 raise _refusal(key, reply)
@@ -289,8 +316,122 @@ class _Copier:
         self._sent, self._absent = [], 0
         return refused
 
-    def _by_type(self, number: int, keys: Sequence[bytes]) -> None:
-        raise NotImplementedError
+    def _by_type(self, keys: Sequence[bytes]) -> None:
+        """Copy keys by reading their values and writing them with commands that any version knows."""
+        for _ in range(READ_ATTEMPTS):
+            keys = self._written_by_type(keys)
+            if not keys:
+                return
+        raise CopyError(f"Key {text(keys[0])!r} changes its type faster than it can be read.", "Copy it again.")
+
+    def _written_by_type(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Write what the source has of `keys`; return those that changed their type while being read."""
+        looked = seen(self.pair.source.ask(look_commands(keys)))
+        again: list[bytes] = []
+        jobs: list[tuple[bytes, list[Command]]] = []
+        for key, each in zip(keys, looked, strict=True):
+            try:
+                jobs.append((key, _commands(self.pair.source, key, each)))
+            except redis.ResponseError as error:
+                if not changed_meanwhile(error):
+                    raise _refusal(key, error) from error
+                again.append(key)
+        self._run(jobs)
+        return again
+
+    def _run(self, jobs: Sequence[tuple[bytes, list[Command]]]) -> None:
+        """Send each key's commands to the target and check what it says of them."""
+        replies = iter(self.pair.target.ask([command for _, commands in jobs for command in commands]))
+        for key, commands in jobs:
+            last = [next(replies) for _ in commands][-1]
+            if not isinstance(last, list):
+                if isinstance(last, Exception):
+                    raise _refusal(key, last)
+                self.deleted += last
+                continue
+            for reply in last:
+                if isinstance(reply, Exception):
+                    raise _refusal(key, reply)
+            self.written += 1
+            self.typed += 1
+
+
+def _commands(source: Wire, key: bytes, looked: Seen) -> list[Command]:
+    """Return the commands that make `key` as the source has it, as one transaction."""
+    if looked.kind is None:
+        return [("UNLINK", key)]
+    expiry: list[Command] = [("PEXPIREAT", key, looked.expires_ms)] if looked.expires_ms else []
+    if looked.kind == b"stream":
+        writing = _stream_commands(key, read_stream(source, key), milliseconds(source.call("TIME")))
+    elif looked.kind in READ:
+        value = read_whole(source, looked.kind, key) if looked.big else source.call(*READ[looked.kind](key))
+        if not value and looked.kind != b"string" or value is None:
+            return [("UNLINK", key)]
+        writing = _value_commands(key, looked.kind, value)
+    else:
+        kind = looked.kind.decode()
+        raise CopyError(f"Key {text(key)!r} is of the module type {kind}, which an older engine cannot be given.")
+    return [("MULTI",), ("UNLINK", key), *writing, *expiry, ("EXEC",)]
+
+
+def _value_commands(key: bytes, kind: bytes, value: Any) -> list[Command]:
+    """Return the commands that write what a READ command of a type returned."""
+    if kind == b"string":
+        return [("SET", key, value)]
+    if kind == b"zset":
+        # ZADD wants the score first.
+        value = [part for place in range(0, len(value), 2) for part in (value[place + 1], value[place])]
+    name = {b"list": "RPUSH", b"hash": "HSET", b"set": "SADD", b"zset": "ZADD"}[kind]
+    return [(name, key, *chunk) for chunk in batches(value, 2 * CHUNK_ITEMS)]
+
+
+def _stream_commands(key: bytes, stream: Stream, now_ms: int) -> list[Command]:
+    """Return the commands that write a stream: entries with their ids, last id, groups, pending entries.
+
+    A pending entry may be deleted from the stream. Versions from 7.0 on only let an existing entry be
+    claimed, so such entries are added for the claim and deleted after it.
+    """
+    fields = dict(stream.entries)
+    deleted = {entry for group in stream.groups.values() for entry, *_ in group.pending} - fields.keys()
+    entries = sorted([*fields, *deleted], key=_id)
+    # Creating and destroying a group is the one way to make an empty stream.
+    commands: list[Command] = [
+        ("XGROUP", "CREATE", key, "runbook", "0", "MKSTREAM"),
+        ("XGROUP", "DESTROY", key, "runbook"),
+        *(("XADD", key, entry, *fields.get(entry, (b"deleted", b""))) for entry in entries),
+    ]
+    for name, group in stream.groups.items():
+        commands += _group_commands(key, name, group, now_ms)
+    if deleted:
+        commands.append(("XDEL", key, *deleted))
+    if stream.last_id != b"0-0":
+        commands.append(("XSETID", key, stream.last_id))
+    return commands
+
+
+def _group_commands(key: bytes, name: bytes, group: Group, now_ms: int) -> list[Command]:
+    commands: list[Command] = [("XGROUP", "CREATE", key, name, group.last_delivered)]
+    commands += [("XGROUP", "CREATECONSUMER", key, name, consumer) for consumer in group.consumers]
+    for entry, consumer, idle, times in group.pending:
+        delivered = ("TIME", now_ms - idle, "RETRYCOUNT", times)
+        commands.append(("XCLAIM", key, name, consumer, 0, entry, *delivered, "FORCE", "JUSTID"))
+    return commands
+
+
+def _id(entry: bytes) -> tuple[int, int]:
+    """Return a stream entry's id as numbers, in which order entries are added."""
+    milliseconds_part, _, sequence = entry.partition(b"-")
+    return int(milliseconds_part), int(sequence)
+
+
+def _refusal(key: bytes, reply: Any) -> CopyError:
+    remedies = {
+        "OOM": "Give the target a larger node type, or an eviction policy that fits.",
+        "READONLY": "The target is a replica: copy to its primary endpoint.",
+        "NOPERM": "Let the user run RESTORE, UNLINK and the write commands on the target.",
+    }
+    remedy = next((each for sign, each in remedies.items() if sign in str(reply)), "")
+    return CopyError(f"The target refused key {text(key)!r}: {reply}.", remedy)
 
 
 def _checked(replies: list[Any]) -> list[Any]:

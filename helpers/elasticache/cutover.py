@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from helpers.aws import Aws, RunbookError, act, effect, planning, wait
 from helpers.aws.effects import note, recall
 from helpers.elasticache import clients, copying
-from helpers.elasticache import compare as comparing
+from helpers.elasticache.compare import compare, compare_keys
 from helpers.elasticache.groups import Group, describe_group, group_exists, wait_available
 from helpers.elasticache.live import OURS, Changes, open_redis
 from helpers.elasticache.parameter_groups import MORE_REPLICAS_THAN_ANY, set_parameters
@@ -118,7 +118,7 @@ def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
     not be carried within the freeze; the source is then as before.
     """
     now = read_parameter(aws, move.parameter).value
-    if now == move.target.endpoint and not planning():
+    if now == move.target.endpoint:
         return _finish(aws, move, changes, Changes(move.target), Switched(move.source.endpoint, now, _method(move), recall("switched at") or 0.0, note="the process was killed at the switch; this one ended it"))
     if now != move.source.endpoint:
         raise RunbookError(f"{move.parameter} holds {now!r}, not {move.source.endpoint!r}: somebody changed it meanwhile. It was left as it is.", "Find out who and why, put it right, and resume the run.")
@@ -170,25 +170,16 @@ def _thaw(aws: Aws, move: Move) -> None:
 def _carry_last(move: Move, changes: Changes, started: float) -> int:
     """Carry and compare what changed up to the freeze; returns the number of keys. Raises `RunbookError` when time runs out."""
     limit = started + move.freeze_limit_ms / 1000 * 0.8
-    carried = 0
     with open_redis(move.source, "last") as source, open_redis(move.target, "last") as target:
         if move.freeze != "client_pause":
             _await_silence(changes, limit)
-        while True:
-            changes.capture.barrier()
-            keys = changes.capture.take()
-            if not keys and carried:
-                return carried
-            keys |= changes.capture.streams  # consumer groups change without a notification
-            copying.copy_keys(source, target, keys)
-            wrong = comparing.compare_keys(source, target, keys)
-            carried += len(keys)
-            if time.monotonic() > limit:
-                raise RunbookError(f"The last {len(keys)} keys could not be carried within {move.freeze_limit_ms} ms; the freeze was lifted.", "Resume at a quieter time, or raise freeze_limit_ms.")
-            if not keys:
-                return carried
-            if not wrong.equal:
-                raise RunbookError(f"{len(wrong.differences)} keys differ after the last copy.", "The freeze was lifted and nothing was switched: resume the run.")
+        copied, keys = copying.copy_rest(changes.capture, source, target)
+        wrong = compare_keys(source, target, keys)
+    if not wrong.equal:
+        raise RunbookError(f"{wrong.keys_different} keys differ after the last copy.", "The freeze was lifted and nothing was switched: resume the run.")
+    if time.monotonic() > limit:
+        raise RunbookError(f"The last {copied.keys} keys could not be carried within {move.freeze_limit_ms} ms; the freeze was lifted.", "Resume at a quieter time, or raise freeze_limit_ms.")
+    return copied.keys
 
 
 def _await_silence(changes: Changes, limit: float) -> None:
@@ -259,7 +250,7 @@ def _late_writes(move: Move, changes: Changes, arrivals: Changes) -> int:
         arrivals.capture.barrier()
         late -= arrivals.capture.peek()
         with open_redis(move.source, "late") as source, open_redis(move.target, "late") as target:
-            wrong = comparing.compare_keys(source, target, late).keys()
+            wrong = compare_keys(source, target, late).keys()
             copying.copy_keys(source, target, wrong)
         return len(wrong)
     return 0
@@ -268,7 +259,7 @@ def _late_writes(move: Move, changes: Changes, arrivals: Changes) -> int:
 def _compare_after(move: Move, arrivals: Changes) -> Verified:
     """The left group, which no longer changes, against the new one, less what the application has written there since."""
     with open_redis(move.source, "prove") as source, open_redis(move.target, "prove") as target:
-        comparison = comparing.compare(source, target)
+        comparison = compare(source, target)
     arrivals.capture.barrier()
     touched = arrivals.capture.peek() | arrivals.capture.streams
     return verified(comparison.without(touched), meanwhile=len(comparison.keys() & touched))

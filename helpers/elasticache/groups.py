@@ -116,7 +116,7 @@ def events(aws: Aws, group: str, minutes: int = 60) -> list[str]:
     """What ElastiCache says of the group and its members, oldest first."""
     found = aws.client("elasticache").describe_events(Duration=minutes)["Events"]
     mine = [one for one in found if str(one.get("SourceIdentifier", "")).startswith(group)]
-    return [f"{_clock(one.get('Date'))} {one['SourceIdentifier']}: {one['Message']}" for one in sorted(mine, key=lambda one: str(one.get("Date")))]
+    return [f"{_clock(one.get('Date'))} {one['SourceIdentifier']}: {one['Message']}" for one in sorted(reversed(mine), key=lambda one: str(one.get("Date")))]
 
 
 def events_table(aws: Aws, group: str) -> pd.DataFrame:

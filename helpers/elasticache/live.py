@@ -75,9 +75,10 @@ class Changes:
 
     def carry_to(self, target: Group) -> Moved:
         """Bring `target` up to date with the group: replay what was captured, after a full comparison where that has gaps."""
-        return act("redis", "RESTORE", target.id, lambda: self._carry(target), source=self.group.id) or Moved("", (), 0, 0.0, "known after apply")
+        return act("redis", "RESTORE", target.id, lambda: self.replay(target), source=self.group.id) or Moved("", (), 0, 0.0, "known after apply")
 
-    def _carry(self, target: Group) -> Moved:
+    def replay(self, target: Group) -> Moved:
+        """`carry_to` as part of something that is recorded already."""
         self.begin()
         with open_redis(self.group, "copy") as source, open_redis(target, "copy") as sink:
             rounds: list[tuple[int, int, float]] = []
@@ -87,6 +88,8 @@ class Changes:
                 rounds.append((0, copied.keys, copied.seconds))
                 self.complete = True
             caught = copying.catch_up(self.capture, source, sink)
+            if not caught.reached:
+                raise RunbookError(f"The application changes keys of {self.group.id} faster than they can be copied: {caught.pending:,} are left.", "Resume at a quieter time.")
             rounds += [(number, one.keys, one.seconds) for number, one in enumerate(caught.rounds, 1)]
             self.capture  # noqa: B018 - raises where the capture missed something
         return Moved(how, tuple(rounds), sum(keys for _, keys, _ in rounds), sum(seconds for _, _, seconds in rounds))

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from helpers.aws import Aws, RunbookError, effect, planning
+from helpers.aws import Aws, RunbookError, act, effect, planning
 from helpers.elasticache.groups import Group, delete_group, describe_group, events, group_exists, group_state, wait_available
 from helpers.elasticache.live import Changes, Moved, open_redis
 from helpers.elasticache.parameter_groups import ALL_KEY_EVENTS, NOTIFY, delete_parameter_group, ensure_parameter_group
 from helpers.elasticache.preflight import Survey, split_s3
 from helpers.elasticache.snapshots import Backup, delete_export, delete_snapshot, ensure_snapshot, export_snapshot, read_backup, snapshot_state
-from helpers.elasticache.upgrade import Upgrade, minor
-from helpers.elasticache import compare as comparing
+from helpers.elasticache.upgrade import Upgrade, minor, parameter_family
+from helpers.elasticache.compare import compare, compare_keys
 
 SETTLE_ROUNDS = 10
 
@@ -90,18 +90,12 @@ def turn_on_notifications(aws: Aws, upgrade: Upgrade, found: Survey) -> Paramete
     if not upgrade.keeps_writes:
         return ParameterMove(found.old.parameter_group, found.old.parameter_group, {}, f"not turned on: strategy {upgrade.strategy} captures no changes")
     name, values = upgrade.named("watch"), {**found.changed_parameters, NOTIFY: ALL_KEY_EVENTS}
-    family = _family_of_old(upgrade, found)
+    family = parameter_family(found.old.engine, found.old.engine_version)
     ensure_parameter_group(aws, name, family, values, f"{upgrade.group} while it is moved: key changes are published")
     if describe_group(aws, upgrade.group).parameter_group != name:
         aws.client("elasticache").modify_replication_group(ReplicationGroupId=upgrade.group, CacheParameterGroupName=name, ApplyImmediately=True)
     wait_available(aws, upgrade.group)
     return ParameterMove(found.old.parameter_group, name, values)
-
-
-def _family_of_old(upgrade: Upgrade, found: Survey) -> str:
-    from helpers.elasticache.upgrade import parameter_family
-
-    return parameter_family(found.old.engine, found.old.engine_version)
 
 
 def undo_back_up(aws: Aws, upgrade: Upgrade) -> None:
@@ -186,7 +180,9 @@ def upgrade_engine(aws: Aws, upgrade: Upgrade, found: Survey, group: Group) -> U
     Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/VersionManagement.HowTo.html
     """
     before = describe_group(aws, group.id)
-    if (before.engine, minor(before.engine_version)) != (upgrade.engine, minor(upgrade.version)):
+    if before.status == "modifying":  # asked for by a process that was killed
+        before = wait_available(aws, group.id)
+    elif (before.engine, minor(before.engine_version)) != (upgrade.engine, minor(upgrade.version)):
         parameters = _ensure_new_parameters(aws, upgrade, found)
         aws.client("elasticache").modify_replication_group(ReplicationGroupId=group.id, Engine=upgrade.engine, EngineVersion=upgrade.version, CacheParameterGroupName=parameters, ApplyImmediately=True)
     after = wait_available(aws, group.id)
@@ -219,26 +215,31 @@ def verify(aws: Aws, upgrade: Upgrade, old: Group, new: Group, changes: Changes)
 
     Raises `RunbookError` for a difference that stays, unless the strategy is classic, which only reports it.
     """
-    if planning() or not upgrade.moves:
-        return Verified(0, 0, {}, 0.0, note="known after apply" if planning() else "not needed: the group kept its data")
+    if not upgrade.moves:
+        return Verified(0, 0, {}, 0.0, note="not needed: the group kept its data")
+    if not upgrade.keeps_writes:
+        return Verified(0, 0, {}, 0.0, note="known after apply") if planning() else _compare_only(old, new)
+    known = act("redis", "RESTORE", new.id, lambda: _compare_and_settle(old, new, changes), source=old.id)
+    return known or Verified(0, 0, {}, 0.0, note="known after apply")
+
+
+def _compare_only(old: Group, new: Group) -> Verified:
     with open_redis(old, "verify") as source, open_redis(new, "verify") as target:
-        comparison = comparing.compare(source, target)
-        if not upgrade.keeps_writes:
-            return verified(comparison)
-        return _settle(comparison, old, new, changes, source, target)
+        return verified(compare(source, target))
 
 
-def _settle(comparison, old: Group, new: Group, changes: Changes, source, target) -> Verified:  # noqa: ANN001
-    """Compare the suspects again after carrying them over, until none is left that the application has not just touched."""
-    suspects = comparison.keys()
-    rest = comparison
-    for _ in range(SETTLE_ROUNDS):
-        if not suspects:
-            break
-        changes.carry_to(new)
-        rest = comparing.compare_keys(source, target, suspects)
-        changes.capture.barrier()
-        suspects = rest.keys() - changes.capture.peek()
+def _compare_and_settle(old: Group, new: Group, changes: Changes) -> Verified:
+    """Compare all, then the suspects again after carrying them over, until none is left that the application has not just touched."""
+    with open_redis(old, "verify") as source, open_redis(new, "verify") as target:
+        comparison = compare(source, target)
+        suspects = comparison.keys()
+        for _ in range(SETTLE_ROUNDS):
+            if not suspects:
+                break
+            changes.replay(new)
+            rest = compare_keys(source, target, suspects)
+            changes.capture.barrier()
+            suspects = rest.keys() - changes.capture.peek() - changes.capture.streams
     result = verified(comparison, different=len(suspects), meanwhile=len(comparison.keys()))
     if suspects:
         raise RunbookError(f"{len(suspects)} keys of {old.id} and {new.id} differ and stay different, for example {sorted(suspects)[:3]}.", "The old group is untouched: look at these keys, roll back, and run again.")

@@ -43,7 +43,7 @@ def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path) ->
     is gone, because the servers held its state.
     """
     run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    cloud = _known(run_directory) or clouds.attach(SHARED) or clouds.up(run_directory / "cloud")
+    cloud = _known(run_directory) or clouds.attach(SHARED) or _start(run_directory / "cloud")
     _seed(cloud, scenario_of(runbook))
     store.write_json(run_directory / RECORD, {"cloud": str(cloud.directory), "runbook": runbook})
     return {**cloud.environment(), **_no_proxy(), "RUNBOOK_LOCAL_CLOUD": str(run_directory)}
@@ -70,23 +70,20 @@ def kernel_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 def up(scenario: str) -> dict[str, str]:
     """Start, or find, the shared cloud, seed it with a scenario (`none` for none); returns its variables."""
-    cloud = clouds.attach(SHARED) or clouds.up(SHARED)
+    cloud = _start(SHARED)
     _seed(cloud, "" if scenario == "none" else scenario)
     return cloud.environment()
 
 
 def down(run_id: str = "", *, everything: bool = False) -> list[Path]:
     """End the shared cloud, or that of a run, or all; returns the folders of those that ran."""
-    wanted = [path for path in _folders() if everything or path == (_own(run_id) if run_id else SHARED)]
-    ended = [path for path in wanted if clouds.attach(path)]
-    for path in wanted:
-        clouds.down(path)
-    return ended
+    one = store.runs_directory().resolve() / run_id / "cloud" if run_id else SHARED
+    return [path for path in (_folders() if everything else [one]) if clouds.down(path)]
 
 
-def running() -> list[dict[str, Any]]:
-    """The local clouds that run: directory, endpoint, pid, started_at."""
-    return [{"directory": str(path), **clouds.status(path)} for path in _folders() if clouds.attach(path)]
+def running() -> list[clouds.Cloud]:
+    """The local clouds that run."""
+    return [cloud for cloud in map(clouds.attach, _folders()) if cloud]
 
 
 def scenario_of(runbook: str) -> str:
@@ -100,10 +97,6 @@ def _folders() -> list[Path]:
     return [SHARED, *(path.parent for path in sorted(store.runs_directory().resolve().glob("*/cloud/cloud.json")))]
 
 
-def _own(run_id: str) -> Path:
-    return store.runs_directory().resolve() / run_id / "cloud"
-
-
 def _known(run_directory: Path) -> clouds.Cloud | None:
     """The cloud that the run has begun on; None for a run that has not begun."""
     record = store.read_json(run_directory / RECORD)
@@ -111,6 +104,13 @@ def _known(run_directory: Path) -> clouds.Cloud | None:
     if record and cloud is None and _has_begun(run_directory):
         raise RunbookError(f"The local cloud of run {run_directory.name} has ended, and its servers with the run's state.", "Start a new rehearsal.")
     return cloud
+
+
+def _start(directory: Path) -> clouds.Cloud:
+    try:
+        return clouds.up(directory)
+    except clouds.CloudFailed as error:
+        raise RunbookError(str(error), "The rehearsal needs the extra of that name: `uv sync --all-extras`.") from error
 
 
 def _has_begun(run_directory: Path) -> bool:

@@ -11,16 +11,17 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from typing import TYPE_CHECKING, Any
 
 from helpers.rehearsal.engines import Engine
+from helpers.rehearsal.wire import Wire
+
+if TYPE_CHECKING:
+    import redis
 
 HOST = "127.0.0.1"
 READY_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 5.0
 START_ATTEMPTS = 3
 
@@ -36,7 +37,7 @@ class Server:
     made when absent; `port` 0 picks a free one; `config` are configuration directives (a list
     repeats the directive); `rdb` is loaded at the start; `replica_of` is the server (or host and
     port) to replicate; `renamed` maps commands to the names that they answer to ("" to none);
-    `user` and `password` are what `admin()` logs in with.
+    `user` and `password` are what `admin()` and `command()` log in with.
 
     Raises ServerFailed when the process ends before it answers, as with a truncated RDB file.
     """
@@ -58,8 +59,7 @@ class Server:
         self.engine = engine
         self.directory = Path(directory)
         self.renamed = {name.lower(): alias for name, alias in (renamed or {}).items()}
-        self._login = {"username": user, "password": password} if user else {}
-        self._admin: redis.Redis | None = None
+        self.login = (user, password) if user and password else None
         self.directory.mkdir(parents=True, exist_ok=True)
         if rdb is not None and Path(rdb) != self.rdb_path:
             shutil.copyfile(rdb, self.rdb_path)
@@ -87,19 +87,29 @@ class Server:
         return self._process.poll() is None
 
     def client(self, **options: Any) -> redis.Redis:
-        """Return a new client, as an application's: no retries unless `options` ask for them."""
+        """Return a new redis-py client, as an application's: no retries unless `options` ask for them."""
+        # Imported here: the cloud's process starts servers and needs no redis-py, which takes half a second.
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         return redis.Redis(host=HOST, port=self.port, **{"retry": Retry(NoBackoff(), 0), **options})
 
     def admin(self, **options: Any) -> redis.Redis:
-        """Return a new client that may do everything, renamed commands included (not in pipelines)."""
-        pool = redis.ConnectionPool(
-            connection_class=_AdminConnection,
-            renamed=self.renamed,
-            host=HOST,
-            port=self.port,
-            **{"retry": Retry(NoBackoff(), 0), "decode_responses": True, **self._login, **options},
-        )
-        return redis.Redis.from_pool(pool)
+        """Return a client that logs in as `user`; `command` gives a renamed command by its real name."""
+        user, password = self.login or (None, None)
+        return self.client(**{"decode_responses": True, "username": user, "password": password, **options})
+
+    def command(self, *words: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
+        """Return the reply to one command, sent as `user` and by the name that it answers to.
+
+        Raises `wire.Refused` for an error reply and `wire.WireError` (an OSError) for none.
+        """
+        name = self.renamed.get(words[0].lower(), words[0])
+        with Wire(f"{HOST}:{self.port}", timeout_s=timeout_s) as wire:
+            if self.login is not None:
+                wire.one("AUTH", *self.login)
+            return wire.one(name, *words[1:])
 
     def log_tail(self, lines: int = 1) -> str:
         """Return the last lines of the server's log."""
@@ -185,9 +195,12 @@ class Server:
             "daemonize": "no",
             "save": '""',
             "appendonly": "no",
-            "repl-diskless-sync": "yes",
-            # 5 s from Redis 7.0 on: nobody else will come to share the transfer here.
+            # Without a disk the transfer starts at the next tick of a 1 s clock, whatever the delay
+            # is set to (5 s from Redis 7.0 on); with one it starts at once.
+            "repl-diskless-sync": "no",
             "repl-diskless-sync-delay": "0",
+            # Valkey 9 otherwise notices at the same ticks only that its download is complete.
+            "repl-diskless-load": "on-empty-db",
         }
         if self.engine.number >= (7, 0):
             # A primary otherwise waits up to 10 s for its replicas before it ends.
@@ -225,20 +238,6 @@ def _answers(port: int) -> bool:
             return connection.recv(64).startswith((b"+PONG", b"-NOAUTH", b"-NOPERM"))
     except OSError:
         return False
-
-
-class _AdminConnection(redis.Connection):
-    """A connection that sends renamed commands by the names that they answer to."""
-
-    def __init__(self, renamed: Mapping[str, str], **options: Any) -> None:
-        super().__init__(**options)
-        self._renamed = renamed
-
-    def send_command(self, *args: Any, **options: Any) -> None:
-        if self._renamed and isinstance(args[0], str):
-            name, *rest = args[0].split(" ")
-            args = (" ".join([self._renamed.get(name.lower(), name), *rest]), *args[1:])
-        super().send_command(*args, **options)
 
 
 # Reads "+pid" and "-pid" lines; when the pipe closes, because we ended however that came about,

@@ -79,13 +79,18 @@ class Wire:
 
     def bulk(self, commands: Iterable[Command]) -> int:
         """Send any number of commands, a quarter MiB at a time, and return how many. Raises like `one`."""
-        count = 0
+        count = waiting = 0
         for payload, sent in _batches(commands):
             self._socket.sendall(payload)
-            for _ in range(sent):
-                _raised(_reply(self._receive()))
-            count += sent
+            # The server works on this batch while the replies to the one before are read.
+            self._drain(waiting)
+            count, waiting = count + sent, sent
+        self._drain(waiting)
         return count
+
+    def _drain(self, replies: int) -> None:
+        for _ in range(replies):
+            _raised(_reply(self._receive()))
 
     def close(self) -> None:
         """Close the connection. Harmless when it is closed."""

@@ -192,7 +192,12 @@ def _evidence_text(evidence: Any) -> str:
 
 
 def _as_text(frame: pd.DataFrame) -> str:
-    return frame.to_string(index=False, max_colwidth=100, header=any(str(name).strip() for name in frame.columns)) if len(frame) else ""
+    """A DataFrame as left-aligned columns, cut at 100 characters each."""
+    rows = [[_text(value)[:100] for value in row] for row in frame.itertuples(index=False)]
+    if any(str(name).strip() for name in frame.columns):
+        rows.insert(0, [str(name) for name in frame.columns])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,7 @@ def describe_replication_groups(service: Service, parameters: dict[str, Any]) ->
     """Show one group or all."""
     with service.lock:
         if wanted := parameters.get("ReplicationGroupId"):
-            groups = [_find(service, wanted)]
+            groups = [service.group(wanted)]
         else:
             groups = [service.groups[name] for name in sorted(service.groups)]
         return page("ReplicationGroups", [_describe(service, group) for group in groups], parameters)
@@ -174,7 +175,7 @@ def delete_replication_group(service: Service, parameters: dict[str, Any]) -> di
     """Delete a group, after a final snapshot when one is asked for."""
     final = parameters.get("FinalSnapshotIdentifier")
     with service.lock:
-        group = _find(service, parameters["ReplicationGroupId"])
+        group = service.group(parameters["ReplicationGroupId"])
         if parameters.get("RetainPrimaryCluster", False):
             raise not_offered("RetainPrimaryCluster")
         if group.status not in ("available", "create-failed"):
@@ -196,9 +197,9 @@ def list_allowed_node_type_modifications(service: Service, parameters: dict[str,
     """Show the node types that a group can be scaled to."""
     with service.lock:
         if wanted := parameters.get("ReplicationGroupId"):
-            group = _find(service, wanted)
+            group = service.group(wanted)
         elif wanted := parameters.get("CacheClusterId"):
-            group = group_of_cluster(service, wanted)
+            group = service.group_of_cluster(wanted)
         else:
             raise Fault(InvalidCombination, "Give either CacheClusterId or ReplicationGroupId.")
         up, down = catalogue.node_type_changes(group.settings.node_type)
@@ -215,22 +216,8 @@ def parameter_group_changed(service: Service, changed: ParameterGroup) -> None:
         service.in_background(lambda group=group, settings=settings: _apply(service, group, settings))  # type: ignore[misc]
 
 
-def group_of_cluster(service: Service, cluster_id: str) -> Group:
-    """Return the group that a running cluster is a member of, or raise the service's error."""
-    for group in service.groups.values():
-        if cluster_id in [node.cluster_id for node in group.nodes]:
-            return group
-    raise Fault("CacheClusterNotFoundFault", f"CacheCluster not found: {cluster_id}")
-
-
-def _find(service: Service, name: str) -> Group:
-    if name.lower() not in service.groups:
-        raise Fault("ReplicationGroupNotFoundFault", f"ReplicationGroup {name} not found.")
-    return service.groups[name.lower()]
-
-
 def _available(service: Service, name: str) -> Group:
-    group = _find(service, name)
+    group = service.group(name)
     if group.status != "available":
         raise _wrong_state(group)
     return group
@@ -382,8 +369,12 @@ def _seed(service: Service, parameters: dict[str, Any]) -> Callable[[Path], None
     if name:
         with service.lock:
             source = service.snapshots.ready(name).file
-        return lambda file: file.write_bytes(source.read_bytes()) and None
+        return lambda file: _copy(source, file)
     return None
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
 
 
 def _create(service: Service, group: Group, seed: Callable[[Path], None] | None) -> None:

@@ -11,11 +11,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from helpers.rehearsal.elasticache import access, parameters
 from helpers.rehearsal.engines import Engine
 from helpers.rehearsal.servers import HOST, Server
+from helpers.rehearsal.wire import Refused
 
 SYNC_TIMEOUT_S = 120.0
 POLL_S = 0.005
@@ -66,10 +65,10 @@ class Node:
         """Return the address of the node itself."""
         return {"Address": HOST, "Port": self.server.port}
 
-    def info(self, section: str) -> dict[str, Any]:
+    def info(self, section: str) -> dict[str, str]:
         """Return one section of INFO."""
-        with self.server.admin(socket_timeout=5) as admin:
-            return dict(admin.info(section))
+        lines = self.command("INFO", section).decode().splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
 
     def offset(self) -> int:
         """Return how many bytes of the replication stream the node has."""
@@ -87,8 +86,7 @@ class Node:
 
     def command(self, *words: str) -> Any:
         """Run one command as the service."""
-        with self.server.admin(socket_timeout=SYNC_TIMEOUT_S) as admin:
-            return admin.execute_command(*words)
+        return self.server.command(*words)
 
     def configure(self, settings: Settings) -> bool:
         """Bring a running node to new parameters; return False where some wait for a reboot."""
@@ -119,7 +117,7 @@ class Node:
             try:
                 self.command("BGSAVE")
                 return
-            except redis.ResponseError:
+            except Refused:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)

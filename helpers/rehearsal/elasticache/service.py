@@ -87,6 +87,19 @@ class Service:
         """Return the ARN of a resource: kinds are replicationgroup, cluster, snapshot, parametergroup..."""
         return f"arn:aws:elasticache:{self.region}:{self.account}:{kind}:{name}"
 
+    def group(self, name: str) -> Group:
+        """Return a replication group by its id, or raise the service's error."""
+        if name.lower() not in self.groups:
+            raise Fault("ReplicationGroupNotFoundFault", f"ReplicationGroup {name} not found.")
+        return self.groups[name.lower()]
+
+    def group_of_cluster(self, cluster_id: str) -> Group:
+        """Return the group that a running cluster is a member of, or raise the service's error."""
+        for group in self.groups.values():
+            if cluster_id.lower() in [node.cluster_id for node in group.nodes]:
+                return group
+        raise Fault("CacheClusterNotFoundFault", f"CacheCluster not found: {cluster_id}")
+
     def in_background(self, work: Callable[[], None]) -> None:
         """Run something that takes time in a thread of its own."""
         threading.Thread(target=work, daemon=True, name="elasticache-work").start()

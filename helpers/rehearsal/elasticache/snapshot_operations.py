@@ -120,20 +120,15 @@ def take(service: Service, group: Group, snapshot: Snapshot) -> bool:
 
 def _source(service: Service, parameters: dict[str, Any]) -> tuple[Group, Node, bool]:
     """Return what to snapshot: group, node, and whether the request named the node itself."""
-    from helpers.rehearsal.elasticache.group_operations import group_of_cluster
-
     group_id, cluster_id = parameters.get("ReplicationGroupId"), parameters.get("CacheClusterId")
     if (group_id is None) == (cluster_id is None):
         raise Fault("InvalidParameterCombinationException", "Give either ReplicationGroupId or CacheClusterId.")
     if cluster_id is not None:
-        group = group_of_cluster(service, cluster_id.lower())
+        group = service.group_of_cluster(cluster_id)
         return group, group.node(cluster_id.lower()), True
-    group_id = group_id.lower()
-    if group_id not in service.groups:
-        raise Fault("ReplicationGroupNotFoundFault", f"ReplicationGroup {group_id} not found.")
-    group = service.groups[group_id]
+    group = service.group(parameters["ReplicationGroupId"])
     if not group.nodes:
-        raise Fault("InvalidReplicationGroupStateFault", f"Replication group {group_id} is {group.status}.")
+        raise Fault("InvalidReplicationGroupStateFault", f"Replication group {group.id} is {group.status}.")
     # A replica saves, where there is one, so that the primary does not slow down.
     return group, (group.replicas or [group.primary])[0], False
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from helpers.rehearsal.elasticache.api import Fault
@@ -83,12 +81,17 @@ class Storage:
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of the cloud itself."""
+        # Imported here, so that the cloud answers before everything that S3 will need is loaded.
+        import boto3
+        from botocore.config import Config
+
         session = boto3.Session("rehearsal", "rehearsal", region_name=self.region)
         return session.client(
             service,
             endpoint_url=self.endpoint,
             # The cloud's own service has no account settings to follow, and its process no profile.
-            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}, connect_timeout=5),
+            # Nor does a proxy of the user's environment lead to this machine.
+            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}, connect_timeout=5, proxies={}),
         )
 
     def _check_bucket(self, bucket: str) -> None:

@@ -1,0 +1,378 @@
+"""A web application that lives through an upgrade: it writes sessions, counts every acknowledged write, and reports.
+
+    python -m helpers.rehearsal.application --bucket sessions-backup --ledger application-report.json
+
+It reads its Redis endpoint from an SSM parameter and moves when the parameter changes; it makes no
+write before the time in another parameter (read-only until, ISO 8601). Writes are sent once, without
+retries: one without an answer is unknown, and the key's next write is a new one with a new number.
+It ends on SIGTERM, or when the control plane has been unreachable for 10 s. It needs the standard
+AWS settings and the permissions ssm:GetParameters and s3:PutObject.
+
+Twice a second, and at once after an audit, a change of endpoint or the beginning of a read-only time,
+it writes its report to s3://BUCKET/application/report.json (and to the file --ledger when it ends).
+Times are Unix milliseconds unless they say otherwise:
+
+    started, now, pid          when the application began, when the report was made, its process
+    endpoint                   "host:port" in use
+    read_only                  true while a read-only time keeps it from writing
+    read_only_since            since when nothing has been under way because of that, null else
+    acknowledged_writes        writes the server said it had stored
+    acknowledged_writes_lost   of them, those found missing: by a later write of the key, or by the last audit
+    lost_keys                  up to 20 of them: key, acknowledged (number), found (number or null), lost (writes)
+    unacknowledged_writes      writes without an answer or refused: unknown, never counted as lost
+    reads, stale_reads         reads answered, and those older than what was acknowledged before them
+    sessions                   users logged in
+    sessions_missing           users who were logged out by the loss of their session
+    longest_write_gap_ms       the longest time from one acknowledged write to the next
+    write_gap_ms, gap_started  the longest gap within 5 s of the last change of endpoint; without one, of all
+    gaps                       the 20 longest gaps: [started, milliseconds]
+    longest_read_gap_ms        the longest time from one answered read to the next
+    errors                     text of an error -> how often
+    audits                     audits finished
+    audited_at                 when the last finished audit began, Unix seconds; null before the first
+    audited_endpoint           what it audited
+    endpoints                  [{endpoint, since, first_acknowledged_write, write_gap_ms, gap_started}], oldest first
+    timeline                   [time, acknowledged writes in the 10 ms from it], 5 s to each side of the last
+                               change of endpoint; without one, of the longest gap
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import boto3
+import orjson
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from helpers.rehearsal.ledger import Ledger
+from helpers.rehearsal.meter import Meter, now_ms
+from helpers.rehearsal.wire import Refused, Wire, WireError
+from helpers.rehearsal.workload import Workload
+
+log = logging.getLogger("application")
+
+REPORT_KEY = "application/report.json"
+PARAMETER = "/sessions/redis/endpoint"
+READ_ONLY_PARAMETER = "/sessions/redis/read-only-until"
+NAME = b"web-application"
+
+POLL_S = 0.05
+# While writes stand still the parameter is read more often, for as long as a switch may take.
+STALLED_POLL_S, STALLED_MS = 0.01, (30.0, 2_000.0)
+REPORT_EVERY_S, AUDIT_EVERY_S, READ_EVERY_S = 0.5, 1.0, 0.02
+PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.05
+UNREACHABLE_S = 10.0
+JOIN_S = 3.0
+
+# One attempt a call: the next poll is the retry.
+_AWS = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=2)
+
+
+class Endpoint(NamedTuple):
+    """Where the application is connected, and how many endpoints it has had."""
+
+    address: str
+    number: int
+
+
+class Application:
+    """The application's threads: one that writes, one each that reads, audits, follows the parameters, reports."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._ssm, self._s3 = boto3.client("ssm", config=_AWS), boto3.client("s3", config=_AWS)
+        self._started = now_ms()
+        self._ledger = Ledger(int(self._started))
+        self._workload = Workload(self._ledger, options.sessions)
+        self._meter = Meter(1000 / options.rate)
+        self._endpoint = Endpoint("", 0)
+        self._read_only_until = 0.0
+        self._read_only_since: float | None = None
+        self._audits, self._audited_at, self._audited_endpoint = 0, None, ""
+        self._stopping, self._poll_now, self._polled = threading.Event(), threading.Event(), threading.Event()
+        self._publish_now, self._changed = threading.Event(), threading.Condition()
+
+    def run(self) -> None:
+        """Work until `stop` is called or the control plane is gone; then make a last audit and report."""
+        tasks = (self._follow, self._write, self._read, self._audit, self._publish)
+        threads = [threading.Thread(target=self._guarded, args=(task,), daemon=True) for task in tasks]
+        for thread in threads:
+            thread.start()
+        self._stopping.wait()
+        self._wake()
+        self._poll_now.set()
+        self._publish_now.set()
+        deadline = time.monotonic() + JOIN_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._finish()
+
+    def stop(self) -> None:
+        """End the application."""
+        self._stopping.set()
+
+    def report(self) -> dict[str, Any]:
+        """Return the report, as the module describes it."""
+        counts = self._ledger.summary()
+        return {
+            "started": round(self._started),
+            "now": round(now_ms()),
+            "pid": os.getpid(),
+            "endpoint": self._endpoint.address,
+            "read_only": self._read_only_since is not None,
+            "read_only_since": self._read_only_since and round(self._read_only_since),
+            **counts,
+            "sessions": self._workload.sessions,
+            **self._meter.summary(),
+            "audits": self._audits,
+            "audited_at": self._audited_at,
+            "audited_endpoint": self._audited_endpoint,
+        }
+
+    def _guarded(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception:
+            log.exception("%s failed; the application ends", task.__name__)
+            self._stopping.set()
+
+    # Following the parameters
+
+    def _follow(self) -> None:
+        reached = time.monotonic()
+        while not self._stopping.is_set():
+            self._poll_now.clear()
+            try:
+                self._apply(self._parameters())
+                reached = time.monotonic()
+            except (BotoCoreError, ClientError) as error:
+                log.warning("the parameters cannot be read: %s", error)
+                if time.monotonic() - reached > UNREACHABLE_S:
+                    log.error("the control plane has been unreachable for %g s", UNREACHABLE_S)
+                    self._stopping.set()
+            self._polled.set()
+            stalled = STALLED_MS[0] < self._meter.stalled_ms() < STALLED_MS[1]
+            self._poll_now.wait(STALLED_POLL_S if stalled else POLL_S)
+
+    def _parameters(self) -> dict[str, str]:
+        names = [self._options.parameter, self._options.read_only_parameter]
+        found = self._ssm.get_parameters(Names=names, WithDecryption=True)["Parameters"]
+        return {one["Name"]: one["Value"] for one in found}
+
+    def _apply(self, values: dict[str, str]) -> None:
+        address = values.get(self._options.parameter, "").strip()
+        # The endpoint first: a read-only time that is lifted with a switch must not let a write go to the old one.
+        if address and address != self._endpoint.address:
+            log.info("endpoint %s", address)
+            self._meter.moved(address)
+            self._endpoint = Endpoint(address, self._endpoint.number + 1)
+            self._publish_now.set()
+            self._wake()
+        until = _unix_seconds(values.get(self._options.read_only_parameter, ""))
+        if until != self._read_only_until:
+            log.info("read only until %s", values.get(self._options.read_only_parameter) or "nothing")
+            self._read_only_until = until
+            self._wake()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    # Writing and reading
+
+    def _write(self) -> None:
+        due = time.monotonic()
+        pause = PAUSE_S
+        wire: Wire | None = None
+        while not self._stopping.is_set():
+            if not self._may_write():
+                due = time.monotonic()
+                continue
+            try:
+                wire = self._connected(wire)
+                if written := self._workload.write(wire):
+                    self._meter.wrote(written)
+                pause = PAUSE_S
+            except (WireError, Refused) as error:
+                wire = self._failed(error, wire)
+                self._stopping.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            due = self._pace(due, 1 / self._options.rate)
+
+    def _may_write(self) -> bool:
+        """Return whether a write may be sent now; waits a moment where it may not."""
+        left = self._read_only_until - time.time()
+        if left <= 0 and self._endpoint.number:
+            self._read_only_since = None
+            return True
+        if left > 0 and self._read_only_since is None:
+            self._read_only_since = now_ms()
+            self._publish_now.set()
+        with self._changed:
+            self._changed.wait(min(max(left, 0.001), POLL_S))
+        return False
+
+    def _connected(self, wire: Wire | None) -> Wire:
+        """Return a connection to the endpoint of this moment: the one there is, or a new one."""
+        endpoint = self._endpoint
+        if wire is not None and wire.endpoint == endpoint.address:
+            return wire
+        if wire is not None:
+            wire.close()
+        new = Wire(endpoint.address, abandon=lambda: self._has_left(endpoint))
+        new.ask(("CLIENT", "SETNAME", NAME))
+        return new
+
+    def _has_left(self, endpoint: Endpoint) -> bool:
+        return self._stopping.is_set() or self._endpoint.address != endpoint.address
+
+    def _failed(self, error: Exception, wire: Wire | None) -> Wire | None:
+        """Count an error; a lost connection, or one to a server that is no primary any more, is given up."""
+        self._meter.failed(error)
+        if isinstance(error, Refused) and not str(error).startswith(("READONLY", "LOADING", "MASTERDOWN")):
+            return wire
+        if wire is not None:
+            wire.close()
+        # The endpoint may have changed: look before connecting again.
+        self._polled.clear()
+        self._poll_now.set()
+        self._polled.wait(2 * POLL_S)
+        return None
+
+    def _pace(self, due: float, every_s: float) -> float:
+        """Wait until the next is due and return when; what was missed is not made up for."""
+        now = time.monotonic()
+        due = max(due + every_s, now - 20 * every_s)
+        if due > now:
+            time.sleep(due - now)
+        return due
+
+    def _read(self) -> None:
+        due = time.monotonic()
+        wire: Wire | None = None
+        while not self._stopping.is_set():
+            due = self._pace(due, READ_EVERY_S)
+            if not self._workload.sessions:
+                continue
+            endpoint = self._endpoint
+            try:
+                wire = self._connected(wire)
+                stale = self._workload.read(wire)
+                # A read of the endpoint that was left meanwhile says nothing about the new one.
+                self._meter.read(stale=stale and self._endpoint is endpoint)
+            except (WireError, Refused) as error:
+                wire = self._failed(error, wire)
+
+    # Auditing and reporting
+
+    def _audit(self) -> None:
+        wire: Wire | None = None
+        while not self._stopping.wait(AUDIT_EVERY_S):
+            if not self._endpoint.number:
+                continue
+            try:
+                wire = self._connected(wire)
+                if self._audit_once(wire):
+                    self._publish_now.set()
+            except (WireError, Refused) as error:
+                log.info("audit not finished: %s", error)
+                if wire is not None:
+                    wire.close()
+                wire = None
+
+    def _audit_once(self, wire: Wire) -> bool:
+        endpoint, began = self._endpoint, time.time()
+        if wire.endpoint != endpoint.address:
+            return False
+        if not self._workload.audit(wire, lambda: self._endpoint is endpoint):
+            return False
+        self._audits, self._audited_at, self._audited_endpoint = self._audits + 1, began, endpoint.address
+        return True
+
+    def _publish(self) -> None:
+        while not self._stopping.is_set():
+            self._publish_now.wait(REPORT_EVERY_S)
+            self._publish_now.clear()
+            self._put(self.report())
+
+    def _put(self, report: dict[str, Any]) -> None:
+        try:
+            body = orjson.dumps(report)
+            self._s3.put_object(
+                Bucket=self._options.bucket, Key=REPORT_KEY, Body=body, ContentType="application/json"
+            )
+        except (BotoCoreError, ClientError) as error:
+            log.warning("the report cannot be written: %s", error)
+
+    def _finish(self) -> None:
+        with contextlib.suppress(WireError, Refused), Wire(self._endpoint.address) as wire:
+            self._audit_once(wire)
+        report = self.report()
+        if self._options.ledger:
+            partial = self._options.ledger.with_suffix(".partial")
+            partial.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+            os.replace(partial, self._options.ledger)
+        self._put(report)
+
+
+def _unix_seconds(text: str) -> float:
+    """Return an ISO 8601 time as Unix seconds; without a zone it is UTC; 0 for none. A time that cannot be read: for ever."""
+    if not text.strip():
+        return 0.0
+    try:
+        moment = datetime.datetime.fromisoformat(text.strip())
+    except ValueError:
+        # Somebody wants no writes and mistyped until when: the careful reading is not to write.
+        return float("inf")
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="application", description="The rehearsal's web application.")
+    parser.add_argument("--bucket", required=True, help="where the report goes")
+    parser.add_argument("--parameter", default=PARAMETER, help="the SSM parameter that holds host:port")
+    parser.add_argument("--read-only-parameter", default=READ_ONLY_PARAMETER)
+    parser.add_argument("--ledger", type=Path, help="a local file for the last report")
+    parser.add_argument("--lock", type=Path, help="a file that only one application may hold")
+    parser.add_argument("--rate", type=float, default=400.0, help="writes a second")
+    parser.add_argument("--sessions", type=int, default=300, help="users logged in")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the application until SIGTERM or SIGINT. Returns the exit code: 0, or 3 where the lock is held by another."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    options = _options(arguments)
+    with contextlib.ExitStack() as stack:
+        if options.lock:
+            lock = stack.enter_context(options.lock.open("a"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.error("another application holds %s", options.lock)
+                return 3
+        # A thread that computes lets the writing one go on after 1 ms, not 5.
+        sys.setswitchinterval(0.001)
+        application = Application(options)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: application.stop())
+        application.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

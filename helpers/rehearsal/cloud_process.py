@@ -1,0 +1,207 @@
+"""The process of a local cloud: MiniStack served on the loopback, with our ElastiCache in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from helpers.rehearsal.cloud import ACCOUNT, FACTS_FILE, MAX_HOURS, REGION, TOKEN_HEADER
+from helpers.rehearsal.servers import HOST, write_private
+
+App = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+# Where the process keeps what belongs to one life of the cloud.
+STATE_DIRECTORY = "elasticache"
+WATCH_S = 1.0
+# What the user may have set for a MiniStack of their own.
+MINISTACK_OWN = ("AUTH", "EDGE_PORT", "LOCALSTACK_PERSISTENCE", "S3_PERSIST", "SERVICES", "USE_SSL")
+
+
+def main() -> None:
+    """Serve a cloud in the directory of the first argument, with the options (JSON) of the second."""
+    directory, options = Path(sys.argv[1]), json.loads(sys.argv[2])
+    os.umask(0o077)
+    listener = _listen(options.get("port", 0))
+    port = listener.getsockname()[1]
+    _prepare_ministack(port)
+    asyncio.run(_serve(directory, listener, options))
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((HOST, port))
+    listener.listen(256)
+    listener.set_inheritable(False)
+    return listener
+
+
+def _prepare_ministack(port: int) -> None:
+    """Set what MiniStack reads from its environment when it is imported."""
+    for name in MINISTACK_OWN:
+        os.environ.pop(name, None)
+    os.environ.update(
+        GATEWAY_PORT=str(port),
+        MINISTACK_ACCOUNT_ID=ACCOUNT,
+        MINISTACK_REGION=REGION,
+        BIND_HOST=HOST,
+        LOG_LEVEL="WARNING",
+        # Listeners on fixed ports that no runbook needs, and a container engine that it must not look for.
+        SFTP_ENABLED="0",
+        IOT_MTLS_ENABLED="0",
+        DOCKER_HOST="unix:///nonexistent/docker.sock",
+        PERSIST_STATE="0",
+    )
+
+
+async def _serve(directory: Path, listener: socket.socket, options: dict[str, Any]) -> None:
+    import ministack.app
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+
+    from helpers.rehearsal.elasticache.service import Service
+
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    endpoint = f"http://{HOST}:{listener.getsockname()[1]}"
+    state = directory / STATE_DIRECTORY
+    shutil.rmtree(state, ignore_errors=True)
+    service = Service(state, endpoint, REGION, ACCOUNT)
+    service.nodes.refuse_client_pause = bool(options.get("refuse_client_pause"))
+    ministack.app.SERVICE_HANDLERS["elasticache"] = service.handle
+    facts = {
+        "endpoint": endpoint,
+        "pid": os.getpid(),
+        "region": REGION,
+        "account": ACCOUNT,
+        "started_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "token": secrets.token_hex(16),
+    }
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    config = Config()
+    config.bind = [f"fd://{listener.fileno()}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 1
+    config.loglevel = "WARNING"
+    config.accesslog = None
+    control = Control(ministack.app.app, service, facts, stopping)
+    asyncio.get_running_loop().run_in_executor(None, service.storage.client, "s3")
+    watch = asyncio.create_task(_watch(directory, facts, float(options.get("max_hours", MAX_HOURS)), stopping))
+    try:
+        await serve(control, config, shutdown_trigger=stopping.wait)  # type: ignore[arg-type]
+    finally:
+        watch.cancel()
+        await asyncio.to_thread(service.close)
+        _withdraw(directory, facts)
+        # MiniStack's own threads are not asked whether they have finished.
+        os._exit(0)
+
+
+async def _watch(directory: Path, facts: dict[str, Any], max_hours: float, stopping: asyncio.Event) -> None:
+    """Publish where the cloud is, and end it when its time is over or its directory is gone."""
+    write_private(directory / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
+    deadline = time.time() + max_hours * 3600
+    while time.time() < deadline and directory.exists():
+        await asyncio.sleep(WATCH_S)
+    stopping.set()
+
+
+def _withdraw(directory: Path, facts: dict[str, Any]) -> None:
+    """Remove the facts file, unless a later cloud has written its own."""
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads((directory / FACTS_FILE).read_text())["token"] == facts["token"]:
+            (directory / FACTS_FILE).unlink()
+
+
+class Control:
+    """MiniStack's application, with a few control requests of our own before it."""
+
+    def __init__(self, inner: App, service: Any, facts: dict[str, Any], stopping: asyncio.Event) -> None:
+        self._inner = inner
+        self._service = service
+        self._facts = facts
+        self._stopping = stopping
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/_rehearsal/"):
+            await self._control(scope, receive, send)
+        else:
+            await self._inner(scope, receive, send)
+
+    async def _control(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        token = dict(scope["headers"]).get(TOKEN_HEADER.encode(), b"").decode()
+        body = await _body(receive)
+        if not hmac.compare_digest(token, self._facts["token"]):
+            await _reply(send, 403, {"error": "The token is not the one in cloud.json."})
+            return
+        match scope["path"].removeprefix("/_rehearsal/"):
+            case "status":
+                await _reply(send, 200, self._status())
+            case "settings":
+                changes = json.loads(body or b"{}")
+                if "refuse_client_pause" in changes:
+                    refuse = bool(changes["refuse_client_pause"])
+                    await asyncio.to_thread(self._service.refuse_client_pause, refuse)
+                await _reply(send, 200, self._settings())
+            case "stop":
+                await _reply(send, 200, {"stopping": True})
+                self._stopping.set()
+            case other:
+                await _reply(send, 404, {"error": f"There is no control request {other!r}."})
+
+    def _settings(self) -> dict[str, Any]:
+        return {"refuse_client_pause": self._service.nodes.refuse_client_pause}
+
+    def _status(self) -> dict[str, Any]:
+        with self._service.lock:
+            groups = {
+                group.id: {
+                    "status": group.status,
+                    "endpoint": f"{HOST}:{group.primary_port}",
+                    "nodes": {
+                        node.cluster_id: {
+                            "engine": str(node.engine),
+                            "role": "primary" if node.is_primary else "replica",
+                            "port": node.server.port,
+                            "pid": node.server.pid,
+                        }
+                        for node in group.nodes
+                    },
+                }
+                for group in self._service.groups.values()
+            }
+        public = {name: value for name, value in self._facts.items() if name != "token"}
+        return {**public, "settings": self._settings(), "relay_pid": self._service.relay.pid, "groups": groups}
+
+
+async def _body(receive: Any) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+async def _reply(send: Any, status: int, content: dict[str, Any]) -> None:
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(content).encode()})
+
+
+if __name__ == "__main__":
+    main()
