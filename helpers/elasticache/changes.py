@@ -22,7 +22,7 @@ import hiredis
 import redis
 
 from helpers.aws.errors import RunbookError
-from helpers.elasticache.wire import OURS, Wire, batches, by_database, databases, scan
+from helpers.elasticache.wire import NOTHING_YET, OURS, Wire, batches, by_database, databases, scan
 
 Key = tuple[int, bytes]
 
@@ -373,7 +373,7 @@ class Capture:
     def _read(self) -> None:
         """Read notifications until stopped or lost."""
         assert self._wire is not None
-        connection, reader, buffer = self._wire.socket, hiredis.Reader(), bytearray(1 << 20)
+        connection, reader, buffer = self._wire.socket, hiredis.Reader(notEnoughData=NOTHING_YET), bytearray(1 << 20)
         pinged = time.monotonic()
         try:
             while not self._stopping.is_set():
@@ -407,9 +407,9 @@ class Capture:
 
     def _take_in(self, reader: hiredis.Reader) -> None:
         """Note the key of each notification that has arrived."""
-        gets, channels, events = reader.gets, self._channels, 0
+        channels, events = self._channels, 0
         with self._state:
-            while (message := gets()) is not False:
+            for message in iter(reader.gets, NOTHING_YET):
                 if len(message) == 4:
                     add, add_stream, watch = channels.get(message[2]) or self._channel(message[2])
                     key = message[3]

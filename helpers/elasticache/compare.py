@@ -21,7 +21,7 @@ import pandas as pd
 import redis
 from tqdm.auto import tqdm
 
-from helpers.elasticache.values import READ, WHOLE_BYTES, Seen, look_commands, same, same_in_chunks, seen
+from helpers.elasticache.values import LOOK, READ, WHOLE_BYTES, Seen, look_packed, same, same_in_chunks, seen
 from helpers.elasticache.wire import Pair, batches, by_database, databases, milliseconds, scan
 
 Key = tuple[int, bytes]
@@ -83,7 +83,7 @@ for i, key in ipairs(KEYS) do
         value = call('ZRANGE', key, 0, -1, 'WITHSCORES')
         for j = 2, #value, 2 do
           local score = value[j]
-          if #score > 15 or find(score, '[.en]') then value[j] = string.format('%.17g', number(score)) end
+          if #score > 15 or find(score, '[.en]') then value[j] = number(score) end
         end
       end
       items = items + #value
@@ -185,7 +185,7 @@ def compare(
     target: redis.Redis,
     *,
     ttl_tolerance_ms: int = 2000,
-    batch: int = 200,
+    batch: int = 100,
     ignore: Collection[str | bytes] = (),
     progress: bool = True,
 ) -> Comparison:
@@ -384,18 +384,19 @@ def _look(pair: Pair, keys: Collection[Key], tolerance_ms: int, batch: int, prog
 
 def _look_at(pair: Pair, number: int, keys: Sequence[bytes], tolerance_ms: int, found: _Findings) -> None:
     """Compare some keys of one database, and note what differs."""
-    ours, theirs = map(seen, pair.ask(look_commands(keys)))
-    both: list[tuple[bytes, Seen]] = []
-    for key, one, other in zip(keys, ours, theirs, strict=True):
+    ours, theirs = pair.ask_packed(look_packed(keys), 1 + len(LOOK) * len(keys))
+    small, large = [], []
+    for key, one, other in zip(keys, seen(ours), seen(theirs), strict=True):
         if one.kind is None or other.kind is None:
             _note_absent(number, key, one, other, tolerance_ms, found)
         elif one.kind != other.kind:
             found.kinds[number, key] = "changed"
         else:
-            both.append((key, one if one.big else other))
+            whole = one.kind in READ and not one.big and not other.big
+            (small if whole else large).append((key, one.kind))
             if _expiries_differ(one, other, tolerance_ms):
                 found.kinds[number, key] = "ttl"
-    for key in _unequal(pair, both):
+    for key in _unequal(pair, small, large):
         found.kinds[number, key] = "changed"
 
 
@@ -418,12 +419,12 @@ def _expiries_differ(one: Seen, other: Seen, tolerance_ms: int) -> bool:
     return abs(one.expires_ms - other.expires_ms) > tolerance_ms
 
 
-def _unequal(pair: Pair, keys: Sequence[tuple[bytes, Seen]]) -> list[bytes]:
-    """Return the keys, of one type on both servers, whose values differ."""
-    small = [(key, each.kind) for key, each in keys if each.kind in READ and not each.big]
+def _unequal(
+    pair: Pair, small: Sequence[tuple[bytes, bytes]], large: Sequence[tuple[bytes, bytes]]
+) -> list[bytes]:
+    """Return the keys, given with the type that they have on both servers, whose values differ."""
     ours, theirs = pair.ask([READ[kind](key) for key, kind in small])
     unequal = [
         key for (key, kind), one, other in zip(small, ours, theirs, strict=True) if not same(kind, one, other)
     ]
-    large = [(key, each.kind) for key, each in keys if each.kind not in READ or each.big]
     return unequal + [key for key, kind in large if not same_in_chunks(pair, kind, key)]

@@ -27,12 +27,21 @@ from helpers.elasticache.values import (
     Seen,
     Stream,
     changed_meanwhile,
-    look_commands,
+    look,
     read_stream,
     read_whole,
-    seen,
 )
-from helpers.elasticache.wire import Command, Pair, Wire, batches, by_database, milliseconds
+from helpers.elasticache.wire import (
+    KEY,
+    TIME,
+    Command,
+    Pair,
+    Wire,
+    batches,
+    by_database,
+    milliseconds,
+    pack_each,
+)
 
 if TYPE_CHECKING:
     from helpers.elasticache.changes import Capture
@@ -264,9 +273,8 @@ class _Copier:
 
     def _dump(self, keys: Sequence[bytes]) -> None:
         """Ask for the payloads, then for the expiries with the server's clock between them."""
-        self.pair.source.send([("DUMP", key) for key in keys])
-        for piece in batches(keys, CLOCK_EVERY):
-            self.pair.source.send([("TIME",), *(("PTTL", key) for key in piece)])
+        times = [TIME + pack_each(piece, ("PTTL", KEY)) for piece in batches(keys, CLOCK_EVERY)]
+        self.pair.source.send_packed(pack_each(keys, ("DUMP", KEY)) + b"".join(times))
 
     def _dumped(self, keys: Sequence[bytes]) -> list[tuple[bytes, bytes | None, int]]:
         """Return key, payload and expiry (ms since 1970, 0 for none); payload None when absent."""
@@ -326,7 +334,7 @@ class _Copier:
 
     def _written_by_type(self, keys: Sequence[bytes]) -> list[bytes]:
         """Write what the source has of `keys`; return those that changed their type while being read."""
-        looked = seen(self.pair.source.ask(look_commands(keys)))
+        looked = look(self.pair.source, keys)
         again: list[bytes] = []
         jobs: list[tuple[bytes, list[Command]]] = []
         for key, each in zip(keys, looked, strict=True):

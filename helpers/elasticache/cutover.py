@@ -22,7 +22,7 @@ from helpers.elasticache.compare import compare, compare_keys
 from helpers.elasticache.groups import Group, describe_group, group_exists, wait_available
 from helpers.elasticache.live import OURS, Changes, open_redis
 from helpers.elasticache.parameter_groups import MORE_REPLICAS_THAN_ANY, set_parameters
-from helpers.elasticache.parameter_store import compare_and_set, put_parameter, read_parameter
+from helpers.elasticache.parameter_store import changed_meanwhile, compare_and_set, put_parameter, read_parameter
 from helpers.elasticache.preflight import Survey
 from helpers.elasticache.stages import Verified, verified
 from helpers.elasticache.upgrade import Upgrade
@@ -93,7 +93,7 @@ def undo_switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Grou
             act("redis", "CLIENT UNPAUSE", old.id, lambda: _with(old, clients.resume_writes))
         return None
     if not upgrade.keeps_writes:
-        compare_and_set(aws, upgrade.parameter, new.endpoint, old.endpoint)
+        compare_and_set(aws, read_parameter(aws, upgrade.parameter), new.endpoint, old.endpoint)
         return Switched(new.endpoint, old.endpoint, note="switched back; the classic procedure carries nothing back")
     back = Move(upgrade.parameter, new, old, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, found.fence, upgrade.named(upgrade.family))
     return carry_application(aws, back, Changes(new))
@@ -105,7 +105,9 @@ def switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Group, ch
     if not upgrade.moves:
         return Switched(old.endpoint, old.endpoint, note="not needed: the endpoint stays")
     if not upgrade.keeps_writes:
-        compare_and_set(aws, upgrade.parameter, old.endpoint, new.endpoint)
+        before = read_parameter(aws, upgrade.parameter)
+        if before.value != new.endpoint:
+            compare_and_set(aws, before, old.endpoint, new.endpoint)
         return Switched(old.endpoint, new.endpoint, "nothing: the classic procedure", time.time())
     move = Move(upgrade.parameter, old, new, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, found.fence, upgrade.named("watch"))
     return carry_application(aws, move, changes)
@@ -117,27 +119,36 @@ def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
     Raises `RunbookError` where the parameter holds something else than expected, or where the last keys could
     not be carried within the freeze; the source is then as before.
     """
-    now = read_parameter(aws, move.parameter).value
-    if now == move.target.endpoint:
-        return _finish(aws, move, changes, Changes(move.target), Switched(move.source.endpoint, now, _method(move), recall("switched at") or 0.0, note="the process was killed at the switch; this one ended it"))
-    if now != move.source.endpoint:
-        raise RunbookError(f"{move.parameter} holds {now!r}, not {move.source.endpoint!r}: somebody changed it meanwhile. It was left as it is.", "Find out who and why, put it right, and resume the run.")
+    before = read_parameter(aws, move.parameter)
+    done = Switched(move.source.endpoint, move.target.endpoint, _method(move), recall("switch").get("at", 0.0) if recall("switch") else 0.0, note="the process was killed at the switch; this one ended it")
+    if before.value == move.target.endpoint:
+        return _finish(aws, move, changes, Changes(move.target), done)
+    if before.value != move.source.endpoint:
+        raise changed_meanwhile(move.parameter, before.value, move.source.endpoint)
     arrivals = Changes(move.target)
     _prepare(move, changes, arrivals)
+    before = read_parameter(aws, move.parameter)  # just before the freeze, which it would prolong
     started = time.monotonic()
     _freeze(aws, move)
     try:
         last = act("redis", "RESTORE", move.target.id, lambda: _carry_last(move, changes, started), source=move.source.id) or 0
-        note("write mark", None if planning() else _with(move.source, clients.write_mark))
-        note("switched at", time.time())
-        if move.freeze == "client_pause" and not planning():
-            _with(move.source, lambda redis: clients.pause_writes(redis, HOLD_MS))
-        after = compare_and_set(aws, move.parameter, move.source.endpoint, move.target.endpoint)
+        _hold(move)
+        compare_and_set(aws, before, move.source.endpoint, move.target.endpoint)
     except BaseException:
         _thaw(aws, move)
         raise
     frozen = (time.monotonic() - started) * 1000
-    return _finish(aws, move, changes, arrivals, Switched(move.source.endpoint, after.value, _method(move), time.time(), frozen, last))
+    return _finish(aws, move, changes, arrivals, Switched(move.source.endpoint, move.target.endpoint, _method(move), time.time(), frozen, last))
+
+
+def _hold(move: Move) -> None:
+    """Note how the left group stands, and keep it frozen for as long as a process that resumes may need."""
+    if planning():
+        return
+    with open_redis(move.source, "hold") as redis:
+        note("switch", {"mark": clients.write_mark(redis), "at": time.time()})
+        if move.freeze == "client_pause":
+            clients.pause_writes(redis, HOLD_MS)
 
 
 def _prepare(move: Move, changes: Changes, arrivals: Changes) -> None:
@@ -203,6 +214,9 @@ def _finish(aws: Aws, move: Move, changes: Changes, arrivals: Changes, done: Swi
         act("redis", "CLIENT UNPAUSE", move.source.id, lambda: _with(move.source, clients.resume_writes))
     if planning():
         return done
+    now = read_parameter(aws, move.parameter).value
+    if now != move.target.endpoint:
+        raise changed_meanwhile(move.parameter, now, move.target.endpoint)
     refuses = _with(move.source, _refuses_writes)
     late = _late_writes(move, changes, arrivals)
     comparison = _compare_after(move, arrivals) if arrivals.running else done.comparison
@@ -238,9 +252,9 @@ def _lift_fence(aws: Aws, upgrade: Upgrade, found: Survey) -> None:
 def _late_writes(move: Move, changes: Changes, arrivals: Changes) -> int:
     """Carry over keys that were written to the left group after the freeze, if any; returns their number."""
     if not changes.running:
-        mark = recall("write mark")
+        left = recall("switch")
         with open_redis(move.source, "late") as source:
-            missed = 0 if mark is None else clients.writes_since(source, mark)
+            missed = clients.writes_since(source, left["mark"]) if left else 0
         if missed:
             raise RunbookError(f"{missed} writes reached {move.source.id} after the switch while no process was watching.", "Nothing is deleted. Roll back, or compare the two groups and carry the keys over by hand.")
         return 0

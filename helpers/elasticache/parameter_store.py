@@ -30,24 +30,20 @@ def read_parameter(aws: Aws, name: str) -> Parameter:
     return Parameter(name, found["Value"], found.get("Type", "String"), found["Version"])
 
 
-def compare_and_set(aws: Aws, name: str, expected: str, value: str) -> Parameter:
-    """Set the parameter to `value`, provided that it holds `expected`; returns it as read back.
+def compare_and_set(aws: Aws, before: Parameter, expected: str, value: str) -> None:
+    """Set the parameter to `value`, provided that it still is as `before` was read and held `expected`.
 
-    SSM has no conditional write: the version that PutParameter returns tells whether somebody wrote in between,
-    and then their value is put back. Raises `RunbookError` in both cases.
+    SSM has no conditional write: the version that PutParameter returns tells whether somebody wrote since
+    `before` was read, and then their value is put back. Raises `RunbookError` in both cases.
     Source: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
     """
-    before = read_parameter(aws, name)
-    if before.value == value:
-        return before
     if before.value != expected:
-        raise _changed(name, before.value, expected)
+        raise changed_meanwhile(before.name, before.value, expected)
     version = _put(aws, before, value)
     if UNKNOWN not in (version, before.version) and version != before.version + 1:
-        theirs = _value_at(aws, name, version - 1)
+        theirs = _value_at(aws, before.name, version - 1)
         _put(aws, before, theirs)
-        raise _changed(name, theirs, expected)
-    return read_parameter(aws, name)
+        raise changed_meanwhile(before.name, theirs, expected)
 
 
 def put_parameter(aws: Aws, name: str, value: str) -> None:
@@ -63,7 +59,8 @@ def _value_at(aws: Aws, name: str, version: int) -> str:
     return aws.client("ssm").get_parameter(Name=f"{name}:{version}", WithDecryption=True)["Parameter"]["Value"]
 
 
-def _changed(name: str, found: str, expected: str) -> RunbookError:
+def changed_meanwhile(name: str, found: str, expected: str) -> RunbookError:
+    """The error that says so: somebody else changed the parameter."""
     return RunbookError(
         f"{name} holds {found!r}, not {expected!r}: somebody changed it meanwhile. It was left as it is.",
         "Find out who and why (ssm get-parameter-history), put it right, and resume the run.",

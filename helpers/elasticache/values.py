@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from helpers.elasticache.wire import Command, Pair, Wire, milliseconds
+from helpers.elasticache.wire import KEY, TIME, Command, Pair, Wire, milliseconds, pack_each
 
 # Values that take more memory than this are read in chunks, so that no command blocks the server long.
 WHOLE_BYTES = 64 * 1024
@@ -74,16 +74,22 @@ class Stream:
         return self.last_id, self.entries, {name: group.facts() for name, group in self.groups.items()}
 
 
-def look_commands(keys: Sequence[bytes]) -> list[Command]:
-    """Return the commands whose replies `seen` understands."""
-    asked: list[Command] = [("TIME",)]
-    for key in keys:
-        asked += (("TYPE", key), ("PTTL", key), ("MEMORY", "USAGE", key))
-    return asked
+LOOK = (("TYPE", KEY), ("PTTL", KEY), ("MEMORY", "USAGE", KEY))
+
+
+def look(wire: Wire, keys: Sequence[bytes]) -> list[Seen]:
+    """Return how the server has each of `keys`."""
+    wire.send_packed(look_packed(keys))
+    return seen(wire.receive(1 + len(LOOK) * len(keys)))
+
+
+def look_packed(keys: Sequence[bytes]) -> bytes:
+    """Return the packed commands whose replies `seen` understands: TIME, then LOOK for each key."""
+    return TIME + pack_each(keys, *LOOK)
 
 
 def seen(replies: Sequence[Any]) -> list[Seen]:
-    """Return what the replies to `look_commands` say of each key."""
+    """Return what the replies to `look_packed` say of each key."""
     now = milliseconds(replies[0])
     return [_seen(now, *replies[at : at + 3]) for at in range(1, len(replies), 3)]
 

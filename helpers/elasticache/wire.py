@@ -8,6 +8,7 @@ needs one or two, so the helpers of this folder open their own connections from 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,11 @@ OURS = "runbook"
 SCAN_COUNT = 1000
 
 Command = tuple[Any, ...]
+# The place of the key in a command for `pack_each`.
+KEY = object()
+TIME = hiredis.pack_command(("TIME",))
+# What the reply reader says when a reply has not arrived in full. Not False, which equals the reply 0.
+NOTHING_YET = object()
 
 # What a connection needs to reach the same server as the client: the rest (retries, decoding,
 # timeouts, notifications of maintenance) is the client's own affair.
@@ -43,7 +49,9 @@ class Wire:
         self._connection = _connection(client, database, timeout_s)
         self._connection.connect()
         self.socket = self._connection._sock
-        self._reader = hiredis.Reader(protocolError=redis.InvalidResponse, replyError=redis.ResponseError)
+        self._reader = hiredis.Reader(
+            protocolError=redis.InvalidResponse, replyError=redis.ResponseError, notEnoughData=NOTHING_YET
+        )
         self._buffer = bytearray(RECEIVE_BYTES)
         # Keeps our reading from refreshing every key's idle time, on which eviction decides.
         # Valkey 7.2 and later know it; elsewhere the refusal is harmless.
@@ -65,14 +73,14 @@ class Wire:
 
     def receive(self, count: int) -> list[Any]:
         """Return the next `count` replies."""
-        gets, replies = self._reader.gets, []
-        for _ in range(count):
-            reply = gets()
-            while reply is False:
-                self._fill()
-                reply = gets()
-            replies.append(reply)
-        return replies
+        replies: list[Any] = []
+        arrived = iter(self._reader.gets, NOTHING_YET)
+        while True:
+            replies.extend(itertools.islice(arrived, count - len(replies)))
+            if len(replies) == count:
+                return replies
+            self._fill()
+            arrived = iter(self._reader.gets, NOTHING_YET)
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Return the replies to `commands`, sent as one pipeline."""
@@ -134,19 +142,16 @@ class Pair:
         self.source.select(database)
         self.target.select(database)
 
-    def ask(
-        self, commands: Sequence[Command], target_commands: Sequence[Command] | None = None
-    ) -> tuple[list[Any], list[Any]]:
-        """Return both servers' replies to `commands` (or the target's to its own list)."""
+    def ask(self, commands: Sequence[Command]) -> tuple[list[Any], list[Any]]:
+        """Return both servers' replies to `commands`."""
         pack = hiredis.pack_command
-        packed = b"".join([pack(command) for command in commands])
+        return self.ask_packed(b"".join([pack(command) for command in commands]), len(commands))
+
+    def ask_packed(self, packed: bytes, count: int) -> tuple[list[Any], list[Any]]:
+        """Return both servers' replies to `count` commands that are packed already."""
         self.source.send_packed(packed)
-        if target_commands is None:
-            target_commands = commands
-            self.target.send_packed(packed)
-        else:
-            self.target.send(target_commands)
-        return self.source.receive(len(commands)), self.target.receive(len(target_commands))
+        self.target.send_packed(packed)
+        return self.source.receive(count), self.target.receive(count)
 
     def __enter__(self) -> Pair:
         return self
@@ -156,6 +161,20 @@ class Pair:
     ) -> None:
         self.source.close()
         self.target.close()
+
+
+def pack_each(keys: Iterable[bytes], *commands: Command) -> bytes:
+    """Return `commands` packed for each of `keys`, which takes the place of KEY in them.
+
+    Twice as fast as packing each command by itself, for the commands that are sent by the million.
+    """
+    shape = b"".join(b"*%d\r\n" % len(command) + b"".join(map(_bulk, command)) for command in commands)
+    bulks = [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
+    return b"".join([shape % ((bulk,) * len(commands)) for bulk in bulks])
+
+
+def _bulk(part: Any) -> bytes:
+    return b"%b" if part is KEY else b"$%d\r\n%b\r\n" % (len(part), part.encode())
 
 
 def scan(wire: Wire, *, kind: str | None = None, count: int = SCAN_COUNT) -> Iterator[list[bytes]]:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from helpers.rehearsal.engines import Engine
-from helpers.rehearsal.wire import Wire
+from helpers.rehearsal.wire import Refused, Wire, WireError
 
 if TYPE_CHECKING:
     import redis
@@ -164,7 +164,7 @@ class Server:
             if process.poll() is not None:
                 _guard.forget(process.pid)
                 return False
-            if _answers(port):
+            if _answers(port, process.pid):
                 return True
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.1)
@@ -229,15 +229,18 @@ def _quoted(path: Path) -> str:
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _answers(port: int) -> bool:
-    """Return whether a server on this port has finished loading and takes commands."""
+def _answers(port: int, pid: int) -> bool:
+    """Return whether this very server has finished loading and takes commands on the port."""
     try:
-        with socket.create_connection((HOST, port), 1) as connection:
-            connection.sendall(b"PING\r\n")
-            # A server that asks for a login also answers: it is ready.
-            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH", b"-NOPERM"))
-    except OSError:
+        with Wire(f"{HOST}:{port}", timeout_s=1) as wire:
+            pong, info = wire.ask(("PING",), ("INFO", "server"))
+    except WireError:
         return False
+    if isinstance(pong, Refused):
+        # A server that asks for a login is ready too; one that is loading says so.
+        return str(pong).startswith(("NOAUTH", "NOPERM"))
+    # Somebody else's server may have the port, while ours is about to fail on it.
+    return isinstance(info, Refused) or b"process_id:%d\r" % pid in info
 
 
 # Reads "+pid" and "-pid" lines; when the pipe closes, because we ended however that came about,

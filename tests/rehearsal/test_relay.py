@@ -14,6 +14,7 @@ from redis.retry import Retry
 from helpers.rehearsal import engines
 from helpers.rehearsal.relay import Relay, RelayFailed
 from helpers.rehearsal.servers import Server
+from helpers.rehearsal.wire import Wire, WireError
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +44,12 @@ def test_pointing_elsewhere_closes_connections_and_leads_new_ones_there(
     relay: Relay, two: tuple[Server, Server]
 ) -> None:
     port = relay.listen([two[0].port])
-    connected = client(port)
-    assert connected.get("who") == "first"
-    assert relay.point(port, [two[1].port]) == 1
-    with pytest.raises(redis.ConnectionError):
-        connected.get("who")
-    assert connected.get("who") == "second"
+    with Wire(f"127.0.0.1:{port}") as connected:
+        assert connected.one("GET", "who") == b"first"
+        assert relay.point(port, [two[1].port]) == 1
+        with pytest.raises(WireError, match="closed by the server"):
+            connected.one("GET", "who")
+    assert client(port).get("who") == "second"
 
 
 def test_several_targets_are_taken_in_turn(relay: Relay, two: tuple[Server, Server]) -> None:
