@@ -159,6 +159,7 @@ def rehearse(
     names = name or [name for name, path in parameters.names().items() if path.parent.name == "runbooks"]
     runbooks = [parameters.describe(one) for one in names]
     texts = _texts(parameter)
+    _refuse_own(texts, mode="rehearse")
     values = [parameters.convert(runbook.parameters, texts) for runbook in runbooks]
     codes = [_launch(runbook, {**one, "mode": "rehearse"}, one.get("run_id", "")) for runbook, one in zip(runbooks, values, strict=True)]
     raise typer.Exit(_together(codes))
@@ -187,11 +188,13 @@ def rollback(
     from helpers.runbook import rollback as undo
     from helpers.runbook import store
 
-    if known["mode"] == "rehearse":
-        from helpers.rehearsal import rehearse as rehearsal
+    if known["mode"] != "rehearse":
+        raise typer.Exit(undo(run_id, approve=approve, mode=mode).result()["exit_code"])
+    from helpers.rehearsal import rehearse as rehearsal
 
-        os.environ.update(rehearsal.prepare(known["runbook"], known["parameters"], store.runs_directory().resolve() / run_id))
-    done = undo(run_id, approve=approve, mode=mode)
+    with rehearsal.attached(known["runbook"], known["parameters"], store.runs_directory().resolve() / run_id) as attached:
+        done = undo(run_id, approve=approve, mode=mode)
+        attached.status = done.status
     raise typer.Exit(done.result()["exit_code"])
 
 

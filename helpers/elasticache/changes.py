@@ -326,7 +326,7 @@ class Capture:
             self.barrier(timeout)
         with self._state:
             for keys in (*self._dirty.values(), *self._maybe_streams.values()):
-                keys -= probes.keys()
+                keys.difference_update(probes)
 
     def _missing(self, waiting: dict[bytes, bytes], token: bytes, deadline: float) -> list[str]:
         """Wait until each probe's event has arrived; return the names of those that did not."""

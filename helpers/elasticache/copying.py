@@ -10,8 +10,9 @@ nothing here avoids that.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from helpers.elasticache.changes import Capture
 
 Key = tuple[int, bytes]
+
+DUMP_BATCH = 500
 
 # A TIME between every so many PTTLs keeps an expiry exact to the millisecond or two.
 CLOCK_EVERY = 64
@@ -199,22 +202,52 @@ def catch_up(
 
 
 def copy_rest(
-    capture: Capture, source: redis.Redis, target: redis.Redis, *, timeout: float = 10.0
+    capture: Capture,
+    source: redis.Redis,
+    target: redis.Redis,
+    *,
+    known: Mapping[Key, bytes] | None = None,
+    timeout: float = 10.0,
 ) -> tuple[Copied, set[Key]]:
     """Copy what is left to copy while nobody writes to the source; return it and the keys copied.
 
     To be called when writes are frozen: waits until the capture has received every change, and takes
-    all streams along, because XACK, XREADGROUP and XCLAIM change them without a notification.
+    the streams along, because XACK, XREADGROUP and XCLAIM change them without a notification: all of
+    them, or those that are no longer as `known` says (what `copy_streams` returned).
     """
     capture.barrier(timeout)
     capture.check()
     keys = capture.take()
     try:
-        wanted = keys | capture.streams
+        streams = capture.streams
+        now = stream_digests(source, streams) if known is not None else {}
+        wanted = keys | {key for key in streams if known is None or known.get(key) != now[key]}
         return copy_keys(source, target, wanted), wanted
     except BaseException:
         capture.put_back(keys)
         raise
+
+
+def copy_streams(source: redis.Redis, target: redis.Redis, streams: Iterable[Key]) -> dict[Key, bytes]:
+    """Copy streams while they may change, and return a digest of each as it was just before.
+
+    A stream that changes in between has another digest later, so that it is copied again.
+    """
+    digests = stream_digests(source, streams)
+    copy_keys(source, target, digests)
+    return digests
+
+
+def stream_digests(source: redis.Redis, streams: Iterable[Key]) -> dict[Key, bytes]:
+    """Return a digest of the DUMP of each stream: on one server it changes when the stream or a group does."""
+    digests: dict[Key, bytes] = {}
+    with Wire(source) as wire:
+        for number, names in by_database(streams).items():
+            wire.select(number)
+            for piece in batches(names, DUMP_BATCH):
+                for name, payload in zip(piece, wire.ask([("DUMP", name) for name in piece]), strict=True):
+                    digests[number, name] = hashlib.blake2b(payload if isinstance(payload, bytes) else b"", digest_size=16).digest()
+    return digests
 
 
 def resync(

@@ -184,7 +184,7 @@ def _carry_last(move: Move, changes: Changes, started: float) -> int:
     with open_redis(move.source, "last") as source, open_redis(move.target, "last") as target:
         if move.freeze != "client_pause":
             _await_silence(changes, limit)
-        copied, keys = copying.copy_rest(changes.capture, source, target)
+        copied, keys = copying.copy_rest(changes.capture, source, target, known=changes.streams)
         wrong = compare_keys(source, target, keys)
     if not wrong.equal:
         raise RunbookError(f"{wrong.keys_different} keys differ after the last copy.", "The freeze was lifted and nothing was switched: resume the run.")

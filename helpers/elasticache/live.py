@@ -44,6 +44,7 @@ class Changes:
     def __init__(self, group: Group) -> None:
         self.group = group
         self.complete = False  # true where everything since the backup was captured
+        self.streams: dict[tuple[int, bytes], bytes] = {}  # a digest of each stream as it was carried last
         self._capture: key_changes.Capture | None = None
 
     @property
@@ -91,5 +92,5 @@ class Changes:
             if not caught.reached:
                 raise RunbookError(f"The application changes keys of {self.group.id} faster than they can be copied: {caught.pending:,} are left.", "Resume at a quieter time.")
             rounds += [(number, one.keys, one.seconds) for number, one in enumerate(caught.rounds, 1)]
-            self.capture  # noqa: B018 - raises where the capture missed something
+            self.streams = copying.copy_streams(source, sink, self.capture.streams)
         return Moved(how, tuple(rounds), sum(keys for _, keys, _ in rounds), sum(seconds for _, _, seconds in rounds))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -31,8 +31,7 @@ READ: dict[bytes, Callable[[bytes], Command]] = {
 LENGTH = {b"string": "STRLEN", b"list": "LLEN", b"hash": "HLEN", b"set": "SCARD", b"zset": "ZCARD"}
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """A key as one server has it: its type (None when absent), expiry and whether it is big.
 
     `expires_ms` is the server's own time in ms since 1970, None without a TTL; `left_ms` is the TTL.
@@ -74,6 +73,7 @@ class Stream:
         return self.last_id, self.entries, {name: group.facts() for name, group in self.groups.items()}
 
 
+ABSENT = Seen(None)
 LOOK = (("TYPE", KEY), ("PTTL", KEY), ("MEMORY", "USAGE", KEY))
 
 
@@ -95,14 +95,13 @@ def seen(replies: Sequence[Any]) -> list[Seen]:
 
 
 def _seen(now: int, kind: Any, left: Any, size: Any) -> Seen:
-    for reply in (kind, left):
-        if isinstance(reply, Exception):
-            raise reply
     if kind == b"none" or left == -2:
-        return Seen(None)
+        return ABSENT
     # Without leave for MEMORY USAGE every key is taken for big: slower, and as safe for the server.
-    big = isinstance(size, Exception) or (size or 0) > WHOLE_BYTES
-    return Seen(kind, now + left if left >= 0 else None, left if left >= 0 else None, big)
+    big = type(size) is not int or size > WHOLE_BYTES
+    if type(left) is not int or type(kind) is not bytes:
+        raise next(reply for reply in (kind, left) if isinstance(reply, Exception))
+    return Seen(kind, now + left, left, big) if left >= 0 else Seen(kind, None, None, big)
 
 
 def plain(kind: bytes, reply: Any) -> Any:

@@ -346,7 +346,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parameter", default=PARAMETER, help="the SSM parameter that holds host:port")
     parser.add_argument("--read-only-parameter", default=READ_ONLY_PARAMETER)
     parser.add_argument("--ledger", type=Path, help="a local file for the last report")
-    parser.add_argument("--lock", type=Path, help="a file that only one application may hold")
+    parser.add_argument("--lock", type=Path, help="a file that only one application holds, with its process id")
     parser.add_argument("--rate", type=float, default=400.0, help="writes a second")
     parser.add_argument("--sessions", type=int, default=300, help="users logged in")
     return parser.parse_args(arguments)
@@ -359,12 +359,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     with contextlib.ExitStack() as stack:
         if options.lock:
-            lock = stack.enter_context(options.lock.open("a"))
+            lock = stack.enter_context(options.lock.open("a"))  # not "w": the holder's number stays
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 log.error("another application holds %s", options.lock)
                 return 3
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
         # A thread that computes lets the writing one go on after 1 ms, not 5.
         sys.setswitchinterval(0.001)
         application = Application(options)

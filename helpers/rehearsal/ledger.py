@@ -90,6 +90,7 @@ class Ledger:
         self._acknowledged = self._unacknowledged = self._lost = self._missing = 0
         # What the last audit found lost of each key, and whether that is a user logged out.
         self._pending: dict[str, tuple[int, bool]] = {}
+        self._settlements: dict[str, int] = {}
         self._examples: dict[str, dict[str, Any]] = {}
 
     def begin(self, key: str, *, delete: bool = False) -> Write:
@@ -145,17 +146,34 @@ class Ledger:
             self._acknowledged += 1
             return lost
 
-    def uncounted(self) -> None:
-        """Record an INCR without an answer."""
+    def unanswered(self) -> None:
+        """Record a write that carries no number, such as INCR or XACK, and had no answer."""
         with self._lock:
             self._unacknowledged += 1
 
-    def acknowledge_more(self, count: int, lost: int = 0, key: str = "") -> None:
-        """Record answers of writes that carry no number, such as XACK, and how many earlier ones are undone."""
+    def acknowledge_more(self, count: int) -> None:
+        """Record answered writes that carry no number; who sends them finds their losses: `settle`, `judge_count`."""
         with self._lock:
             self._acknowledged += count
-            if lost:
-                self._settle(key, lost, missing=False)
+
+    def settle(self, key: str, lost: int) -> None:
+        """Record that so many acknowledged writes without number are lost for good."""
+        with self._lock:
+            self._settle(key, lost, missing=False)
+            self._pending.pop(key, None)
+            self._settlements[key] = self._settlements.get(key, 0) + 1
+
+    def settled(self, key: str) -> int:
+        """Return how often losses of a key were settled, for `judge_count`."""
+        with self._lock:
+            return self._settlements.get(key, 0)
+
+    def judge_count(self, key: str, lost: int, settled: int) -> None:
+        """Record how many writes without number an audit found lost, unless they were settled since it looked."""
+        with self._lock:
+            self._pending.pop(key, None)
+            if lost and self._settlements.get(key, 0) == settled:
+                self._pending[key] = (lost, False)
                 self._example(key, 0, None, lost)
 
     def look(self, keys: Sequence[str]) -> list[Look]:

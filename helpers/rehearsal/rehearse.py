@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path) ->
     """
     run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     cloud = _known(run_directory) or clouds.attach(SHARED) or _start(run_directory / "cloud")
-    _seed(cloud, scenario_of(runbook))
+    _seed(cloud, scenario_of(runbook), fresh=not _has_begun(run_directory))
     store.write_json(run_directory / RECORD, {"cloud": str(cloud.directory), "runbook": runbook})
     return {**cloud.environment(), **_no_proxy(), "RUNBOOK_LOCAL_CLOUD": str(run_directory)}
 
@@ -56,7 +57,7 @@ def release(run_directory: Path, status: str) -> bool:
         return True
     if status not in OVER and _has_begun(run_directory):
         return False
-    clouds.down(Path(record["cloud"]))
+    _end(Path(record["cloud"]))
     return True
 
 
@@ -71,14 +72,14 @@ def kernel_environment(variables: Mapping[str, str]) -> dict[str, str]:
 def up(scenario: str) -> dict[str, str]:
     """Start, or find, the shared cloud, seed it with a scenario (`none` for none); returns its variables."""
     cloud = _start(SHARED)
-    _seed(cloud, "" if scenario == "none" else scenario)
+    _seed(cloud, "" if scenario == "none" else scenario, fresh=False)
     return cloud.environment()
 
 
 def down(run_id: str = "", *, everything: bool = False) -> list[Path]:
     """End the shared cloud, or that of a run, or all; returns the folders of those that ran."""
     one = store.runs_directory().resolve() / run_id / "cloud" if run_id else SHARED
-    return [path for path in (_folders() if everything else [one]) if clouds.down(path)]
+    return [path for path in (_folders() if everything else [one]) if _end(path)]
 
 
 def running() -> list[clouds.Cloud]:
@@ -88,9 +89,10 @@ def running() -> list[clouds.Cloud]:
 
 def scenario_of(runbook: str) -> str:
     """The scenario that a runbook is rehearsed on: the one of its name, or none."""
-    from helpers.rehearsal import scenario
+    from helpers.rehearsal.scenario import SCENARIOS
 
-    return runbook if runbook in scenario.SCENARIOS else ""
+    name = Path(runbook).stem
+    return name if name in SCENARIOS else ""
 
 
 def _folders() -> list[Path]:
@@ -118,13 +120,28 @@ def _has_begun(run_directory: Path) -> bool:
     return bool(Journal(run_directory / "journal.jsonl", read_only=True).of_type("intent"))
 
 
-def _seed(cloud: clouds.Cloud, name: str) -> None:
-    from helpers.rehearsal import scenario
+def _seed(cloud: clouds.Cloud, name: str, *, fresh: bool) -> None:
+    """Make the scenario where it is not there; `fresh`: a new run begins, which needs it as seeded."""
+    from helpers.rehearsal.scenario import SCENARIOS, ScenarioFailed
 
-    if name and name not in scenario.SCENARIOS:
-        raise RunbookError(f"There is no scenario {name!r}.", f"Choose {', '.join(scenario.SCENARIOS)} or none.")
-    if name:
-        scenario.SCENARIOS[name](cloud)
+    if not name:
+        return
+    if name not in SCENARIOS:
+        raise RunbookError(f"There is no scenario {name!r}.", f"Choose {', '.join(SCENARIOS)} or none.")
+    try:
+        made = SCENARIOS[name](cloud, fresh=fresh)
+    except ScenarioFailed as error:
+        raise RunbookError(str(error)) from error
+    for note in made.notes:
+        print(note, file=sys.stderr)
+
+
+def _end(directory: Path) -> bool:
+    """End a cloud and the application that uses it; returns whether it ran."""
+    from helpers.rehearsal.scenario import stop_application
+
+    stop_application(directory)
+    return clouds.down(directory)
 
 
 def _no_proxy() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,41 @@ class Scenario:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Access:
+    """The way into a cloud by AWS variables alone: no profile, configuration file or proxy of the user counts."""
+
+    variables: Mapping[str, str] = field(repr=False)
+    # Making a client costs a tenth of a second: one a service is enough.
+    _clients: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def region(self) -> str:
+        """Return the region of the variables."""
+        return self.variables.get("AWS_REGION") or self.variables["AWS_DEFAULT_REGION"]
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of the cloud, made once."""
+        if service not in self._clients:
+            self._clients[service] = self._session.client(
+                service, endpoint_url=self.variables["AWS_ENDPOINT_URL"], config=Config(proxies={})
+            )
+        return self._clients[service]
+
+    @functools.cached_property
+    def _session(self) -> boto3.Session:
+        nothing, no_file = (None, None, None, None), (None, None, os.devnull, None)
+        core = botocore.session.Session(
+            session_vars={"profile": nothing, "config_file": no_file, "credentials_file": no_file}  # type: ignore[arg-type]
+        )
+        return boto3.Session(
+            botocore_session=core,
+            region_name=self.region,
+            aws_access_key_id=self.variables["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.variables["AWS_SECRET_ACCESS_KEY"],
+        )
+
+
 def seed(
     endpoint_environment: Mapping[str, str],
     *,
@@ -98,18 +134,18 @@ def seed(
     Redis `engine_version` is not offered the oldest engine is taken, and a note says so. Raises
     `ScenarioFailed` when the group does not become available in 120 s.
     """
-    session = session_of(endpoint_environment)
+    access = Access(endpoint_environment)
     if directory is not None:
         # It takes a moment to start, and waits for the parameter.
         start_application(endpoint_environment, directory, bucket=bucket, parameter=parameter, rate=rate)
-    ensure_bucket(session, bucket)
-    notes = _ensure_group(session, replication_group, replicas, engine_version, node_type)
-    endpoint = _wait_available(session, replication_group)
+    ensure_bucket(access, bucket)
+    notes = _ensure_group(access, replication_group, replicas, engine_version, node_type)
+    endpoint = _wait_available(access, replication_group)
     made = dataset.fill(endpoint, keys)
-    _put_if_absent(session, parameter, endpoint)
+    _put_if_absent(access, parameter, endpoint)
     if directory is not None:
-        wait_for_application(session, directory, bucket)
-    return _scenario(session, replication_group, bucket, parameter, engine_version, made, directory, notes)
+        wait_for_application(access, directory, bucket)
+    return _scenario(access, replication_group, bucket, parameter, engine_version, made, directory, notes)
 
 
 def ensure(
@@ -137,19 +173,19 @@ def ensure(
         "parameter": parameter,
         "directory": directory,
     }
-    session = session_of(endpoint_environment)
-    if not _parameter(session, parameter):
+    access = Access(endpoint_environment)
+    if not _parameter(access, parameter):
         return seed(endpoint_environment, **names, **options)
-    current = _scenario(session, replication_group, bucket, parameter, engine_version, 0, directory, ())
+    current = _scenario(access, replication_group, bucket, parameter, engine_version, 0, directory, ())
     if fresh and not current.pristine:
-        _begin_again(session, current, directory)
+        _begin_again(access, current, directory)
         return seed(endpoint_environment, **names, **options)
     if directory is None or current.application is not None:
         return current
     rate = options.get("rate")
     start_application(endpoint_environment, directory, bucket=bucket, parameter=parameter, rate=rate)
-    wait_for_application(session, directory, bucket)
-    return _scenario(session, replication_group, bucket, parameter, engine_version, 0, directory, ())
+    wait_for_application(access, directory, bucket)
+    return _scenario(access, replication_group, bucket, parameter, engine_version, 0, directory, ())
 
 
 def redis_upgrade(cloud: Cloud, **options: Any) -> Scenario:
@@ -200,9 +236,16 @@ def start_application(
 
 
 def application_pid(directory: Path) -> int | None:
-    """Return the process id of the application of a cloud directory, None where none runs."""
+    """Return the process id of the application of a cloud directory, None where none runs.
+
+    The one that runs holds the lock with its number in it; one that was just started comes to that.
+    """
     facts = _read_json(Path(directory) / APPLICATION_FILE)
-    return int(facts["pid"]) if facts and _alive(Path(directory), int(facts["pid"]), facts["started_at"]) else None
+    holder, held = _lock(Path(directory) / LOCK_FILE)
+    if held:
+        return holder or (facts and int(facts["pid"]))
+    starting = facts and facts["pid"] != holder and time.time() - facts["started_at"] < REPORT_TIMEOUT_S
+    return int(facts["pid"]) if facts and starting and _exists(int(facts["pid"])) else None
 
 
 def stop_application(directory: Path) -> bool:
@@ -220,7 +263,7 @@ def stop_application(directory: Path) -> bool:
     return True
 
 
-def wait_for_application(session: boto3.Session, directory: Path, bucket: str = BUCKET) -> dict[str, Any]:
+def wait_for_application(access: Access, directory: Path, bucket: str = BUCKET) -> dict[str, Any]:
     """Wait until the application of a cloud directory writes, and return its report.
 
     Raises `ScenarioFailed`, with the last line of its log, when it ends or does not write within 30 s.
@@ -229,7 +272,7 @@ def wait_for_application(session: boto3.Session, directory: Path, bucket: str = 
 
     def writes() -> bool:
         nonlocal report
-        report = read_report(session, bucket)
+        report = read_report(access, bucket)
         pid = application_pid(directory)
         return pid is None or (report.get("pid") == pid and bool(report["acknowledged_writes"]))
 
@@ -238,10 +281,10 @@ def wait_for_application(session: boto3.Session, directory: Path, bucket: str = 
     return report
 
 
-def read_report(session: boto3.Session, bucket: str = BUCKET) -> dict[str, Any]:
+def read_report(access: Access, bucket: str = BUCKET) -> dict[str, Any]:
     """Return the application's report, as `helpers.rehearsal.application` describes it; empty where there is none."""
     try:
-        return dict(json.load(client_of(session, "s3").get_object(Bucket=bucket, Key=REPORT_KEY)["Body"]))
+        return dict(json.load(access.client("s3").get_object(Bucket=bucket, Key=REPORT_KEY)["Body"]))
     except ClientError as error:
         if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchBucket"):
             return {}
@@ -251,10 +294,10 @@ def read_report(session: boto3.Session, bucket: str = BUCKET) -> dict[str, Any]:
 # What stands around the group
 
 
-def ensure_bucket(session: boto3.Session, bucket: str, *, grant: bool = True) -> None:
-    """Make a bucket in the session's region; `grant` lets ElastiCache of that region export to it and import from it."""
-    s3 = client_of(session, "s3")
-    region = session.region_name
+def ensure_bucket(access: Access, bucket: str, *, grant: bool = True) -> None:
+    """Make a bucket in the variables' region; `grant` lets ElastiCache of that region export to it and import from it."""
+    s3 = access.client("s3")
+    region = access.region
     # us-east-1 is the one region that must not be named.
     where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     try:
@@ -281,46 +324,24 @@ def snapshot_policy(bucket: str, region: str) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def session_of(endpoint_environment: Mapping[str, str]) -> boto3.Session:
-    """Return a session of the AWS variables given, and of no profile or configuration file of the user."""
-    unset = (None, None, None, None)
-    files = (None, None, os.devnull, None)
-    core = botocore.session.Session(
-        session_vars={"profile": unset, "config_file": files, "credentials_file": files}  # type: ignore[arg-type]
-    )
-    session = boto3.Session(
-        botocore_session=core,
-        aws_access_key_id=endpoint_environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=endpoint_environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=endpoint_environment.get("AWS_REGION") or endpoint_environment["AWS_DEFAULT_REGION"],
-    )
-    session.rehearsal_endpoint = endpoint_environment["AWS_ENDPOINT_URL"]  # type: ignore[attr-defined]
-    return session
-
-
-def client_of(session: boto3.Session, service: str) -> Any:
-    """Return a client of the session's cloud, which no proxy of the user's environment stands before."""
-    return session.client(service, endpoint_url=session.rehearsal_endpoint, config=Config(proxies={}))  # type: ignore[attr-defined]
-
-
 # What goes wrong: each makes one thing that a runbook has to refuse
 
 
 def bucket_without_grant(endpoint_environment: Mapping[str, str], bucket: str) -> str:
     """Make a bucket that ElastiCache may not use, and return its name."""
-    ensure_bucket(session_of(endpoint_environment), bucket, grant=False)
+    ensure_bucket(Access(endpoint_environment), bucket, grant=False)
     return bucket
 
 
 def bucket_elsewhere(endpoint_environment: Mapping[str, str], bucket: str, region: str = "us-west-2") -> str:
     """Make a bucket in another region, with the grant of that region, and return its name."""
-    ensure_bucket(session_of({**endpoint_environment, "AWS_REGION": region}), bucket)
+    ensure_bucket(Access({**endpoint_environment, "AWS_REGION": region}), bucket)
     return bucket
 
 
 def truncated_object(endpoint_environment: Mapping[str, str], bucket: str, key: str, keep: float = 0.5) -> int:
     """Cut an object, such as an exported RDB file, to its first part; return the bytes that are left."""
-    s3 = client_of(session_of(endpoint_environment), "s3")
+    s3 = Access(endpoint_environment).client("s3")
     body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     left = body[: int(len(body) * keep)]
     s3.put_object(Bucket=bucket, Key=key, Body=left)
@@ -329,9 +350,9 @@ def truncated_object(endpoint_environment: Mapping[str, str], bucket: str, key: 
 
 def parameter_changed(endpoint_environment: Mapping[str, str], value: str, parameter: str = PARAMETER) -> str:
     """Set the application's endpoint behind the runbook's back, and return what it was."""
-    session = session_of(endpoint_environment)
-    before = _parameter(session, parameter)
-    client_of(session, "ssm").put_parameter(Name=parameter, Value=value, Type="String", Overwrite=True)
+    access = Access(endpoint_environment)
+    before = _parameter(access, parameter)
+    access.client("ssm").put_parameter(Name=parameter, Value=value, Type="String", Overwrite=True)
     return before
 
 
@@ -347,10 +368,10 @@ def grown(endpoint: str, mebibytes: int) -> int:
 
 
 def _ensure_group(
-    session: boto3.Session, group: str, replicas: int, version: str, node_type: str
+    access: Access, group: str, replicas: int, version: str, node_type: str
 ) -> tuple[str, ...]:
     """Create the group where it does not exist; return the notes about it."""
-    elasticache = client_of(session, "elasticache")
+    elasticache = access.client("elasticache")
     if _describe(elasticache, group):
         return ()
     engine, notes = _offered(elasticache, version)
@@ -396,9 +417,9 @@ def _describe(elasticache: Any, group: str) -> dict[str, Any]:
         raise
 
 
-def _wait_available(session: boto3.Session, group: str) -> str:
+def _wait_available(access: Access, group: str) -> str:
     """Wait until the group takes connections, and return its primary endpoint as "host:port"."""
-    elasticache = client_of(session, "elasticache")
+    elasticache = access.client("elasticache")
     found: dict[str, Any] = {}
 
     def settled() -> bool:
@@ -415,20 +436,20 @@ def _endpoint_of(group: dict[str, Any]) -> str:
     return f"{primary['Address']}:{primary['Port']}"
 
 
-def _parameter(session: boto3.Session, name: str) -> str:
-    found = client_of(session, "ssm").get_parameters(Names=[name])["Parameters"]
+def _parameter(access: Access, name: str) -> str:
+    found = access.client("ssm").get_parameters(Names=[name])["Parameters"]
     return str(found[0]["Value"]) if found else ""
 
 
-def _put_if_absent(session: boto3.Session, name: str, value: str) -> None:
-    ssm = client_of(session, "ssm")
+def _put_if_absent(access: Access, name: str, value: str) -> None:
+    ssm = access.client("ssm")
     with contextlib.suppress(ssm.exceptions.ParameterAlreadyExists):
         ssm.put_parameter(Name=name, Value=value, Type="String", Description="Where the application finds Redis")
 
 
-def _begin_again(session: boto3.Session, found: Scenario, directory: Path | None) -> None:
+def _begin_again(access: Access, found: Scenario, directory: Path | None) -> None:
     """Take away what an earlier run left in the way of the group's return: the application and its parameter."""
-    if _describe(client_of(session, "elasticache"), found.replication_group):
+    if _describe(access.client("elasticache"), found.replication_group):
         raise ScenarioFailed(
             f"The replication group {found.replication_group} of this cloud is no longer as seeded "
             f"({found.engine}, the application uses {found.endpoint}). End the cloud with `runbook cloud down`, "
@@ -436,11 +457,11 @@ def _begin_again(session: boto3.Session, found: Scenario, directory: Path | None
         )
     if directory is not None:
         stop_application(directory)
-    client_of(session, "ssm").delete_parameter(Name=found.parameter)
+    access.client("ssm").delete_parameter(Name=found.parameter)
 
 
 def _scenario(
-    session: boto3.Session,
+    access: Access,
     group: str,
     bucket: str,
     parameter: str,
@@ -450,9 +471,9 @@ def _scenario(
     notes: tuple[str, ...],
 ) -> Scenario:
     """Return the scenario as it stands."""
-    elasticache = client_of(session, "elasticache")
+    elasticache = access.client("elasticache")
     found = _describe(elasticache, group)
-    endpoint = _parameter(session, parameter)
+    endpoint = _parameter(access, parameter)
     engine = _engine_of(elasticache, found)
     expected, _ = _offered(elasticache, version)
     pristine = (
@@ -483,8 +504,21 @@ def _application_environment(endpoint_environment: Mapping[str, str]) -> dict[st
     return {**kept, "PYTHONPATH": path, "NO_PROXY": around, "no_proxy": around, **endpoint_environment}
 
 
-def _alive(directory: Path, pid: int, started_at: float) -> bool:
-    """Return whether the application runs: it holds the lock, which no other process that got its number does."""
+def _lock(path: Path) -> tuple[int | None, bool]:
+    """Return the process id that a lock file names, and whether its lock is held."""
+    if not path.exists():
+        return None, False
+    with path.open("a+") as lock:
+        lock.seek(0)
+        text = lock.read().strip()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return (int(text) if text else None), True
+    return (int(text) if text else None), False
+
+
+def _exists(pid: int) -> bool:
     with contextlib.suppress(ChildProcessError):
         # Where this process started it, it stays a zombie until it is asked for.
         os.waitpid(pid, os.WNOHANG)
@@ -492,16 +526,9 @@ def _alive(directory: Path, pid: int, started_at: float) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass
-    if time.time() - started_at < REPORT_TIMEOUT_S and not (directory / LOCK_FILE).exists():
-        return True  # It has not come to its lock yet.
-    with (directory / LOCK_FILE).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    except PermissionError:  # Somebody else's: the number has been given away.
+        return False
+    return True
 
 
 def _poll(done: Callable[[], bool], timeout_s: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,8 @@ READY_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 5.0
 START_ATTEMPTS = 3
+# "12345:M 23 Nov 2026 20:24:45.753 # " before each line of a server's log.
+LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ [#*.-] ")
 
 
 class ServerFailed(RuntimeError):
@@ -117,6 +120,11 @@ class Server:
             return "(no log)"
         return "\n".join(self.log_path.read_text(errors="replace").strip().splitlines()[-lines:])
 
+    def last_words(self) -> str:
+        """Return what the server said last, in a sentence or two, without times and process ids."""
+        lines = [LOG_PREFIX.sub("", line) for line in self.log_tail(2).splitlines()]
+        return " ".join(line if line.endswith(".") else f"{line}." for line in lines)
+
     def stop(self) -> None:
         """End the process: politely, then by force after five seconds. Harmless when it has ended."""
         if self.alive:
@@ -154,7 +162,7 @@ class Server:
             taken = "Address already in use" in self.log_tail(5)
             if port or not taken or attempt + 1 == START_ATTEMPTS:
                 break
-        raise ServerFailed(f"{self.engine} did not start: {self.log_tail()}")
+        raise ServerFailed(f"{self.engine} did not start: {self.last_words()}")
 
     def _wait_ready(self, process: subprocess.Popen[bytes], port: int, timeout_s: float) -> bool:
         """Return whether the server answers; False when it ended or ran out of time (then it is killed)."""

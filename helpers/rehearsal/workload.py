@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from helpers.rehearsal.ledger import Ledger, Look
@@ -28,6 +29,9 @@ DELETED = 5_000
 EVENTS = "events:live"
 EVENTS_GROUP, CONSUMER = "mailer", "mailer-1"
 EVENTS_KEPT = 2_000
+# The events that were acknowledged, and how many of them are remembered.
+PROCESSED, PROCESSED_KEPT = f"{EVENTS} {EVENTS_GROUP}", 5_000
+_GROUP_STATE = (("XINFO", "GROUPS", EVENTS), ("XPENDING", EVENTS, EVENTS_GROUP, "-", "+", EVENTS_KEPT))
 CHUNK = 100
 
 # Operations in a hundred writes.
@@ -37,19 +41,18 @@ MIX = {"update": 55, "token": 14, "query": 12, "visit": 9, "history": 6, "logout
 class Workload:
     """The web application's operations over one ledger; `sessions` users are logged in at any time.
 
-    `write` and `log_in` are for one thread; `read` and `audit` may run in others.
+    `mix` weighs the operations. `write` is for one thread; `read` and `audit` may run in others.
     """
 
-    def __init__(self, ledger: Ledger, sessions: int, seed: int = 0) -> None:
+    def __init__(self, ledger: Ledger, sessions: int, seed: int = 0, mix: Mapping[str, int] = MIX) -> None:
         self.ledger = ledger
         self._count = sessions
         self._random = random.Random(f"{seed} {ledger.start}")
         self._sessions: list[str] = []
         self._deleted: dict[str, None] = {}
         self._touched: dict[str, dict[str, None]] = {"text": {}, "list": {}, "visits": {}, "stream": {}}
-        self._processed = ledger.start
-        self._unknown_acks: set[int] = set()
-        names, weights = list(MIX), list(MIX.values())
+        self._processed: deque[tuple[int, ...]] = deque(maxlen=PROCESSED_KEPT)
+        names, weights = list(mix), list(mix.values())
         self._next: Callable[[], str] = lambda: self._random.choices(names, weights)[0]
 
     @property
@@ -78,7 +81,14 @@ class Workload:
         It stops when `current` says that the application has left the server. Raises `WireError` or
         `Refused`.
         """
-        for check in (self._audit_sessions, self._audit_texts, self._audit_lists, self._audit_deleted):
+        checks = (
+            self._audit_sessions,
+            self._audit_texts,
+            self._audit_lists,
+            self._audit_deleted,
+            self._audit_events,
+        )
+        for check in checks:
             for judge in check(wire):
                 # The ledger was looked at before this moment: what it holds was acknowledged here.
                 if not current():
@@ -142,7 +152,7 @@ class Workload:
         try:
             value = wire.one("INCR", key)
         except (WireError, Refused):
-            self.ledger.uncounted()
+            self.ledger.unanswered()
             raise
         self.ledger.counted(key, value)
         return 1
@@ -157,7 +167,8 @@ class Workload:
         return self._send(wire, EVENTS, commands)
 
     def _process(self, wire: Wire) -> int:
-        """Read the consumer group's next events and acknowledge them; an event that comes twice was lost."""
+        """Read the consumer group's next events and acknowledge them: one write an event."""
+        self._settle_events(wire.ask(*_GROUP_STATE))
         try:
             entries = self._delivered(wire, "0") or self._delivered(wire, ">")
         except Refused as error:
@@ -167,27 +178,31 @@ class Workload:
             entries = self._delivered(wire, ">")
         return self._acknowledge_events(wire, entries) if entries else 0
 
-    def _delivered(self, wire: Wire, after: str) -> list[tuple[bytes, int]]:
+    def _delivered(self, wire: Wire, after: str) -> list[bytes]:
         reply = wire.one("XREADGROUP", "GROUP", EVENTS_GROUP, CONSUMER, "COUNT", CHUNK, "STREAMS", EVENTS, after)
-        entries = reply[0][1] if reply else []
-        # A pending entry that has been trimmed from the stream has no fields any more.
-        return [(name, stored_of(EVENTS, fields[1] if fields else None) or 0) for name, fields in entries]
+        return [name for name, _ in reply[0][1]] if reply else []
 
-    def _acknowledge_events(self, wire: Wire, entries: Sequence[tuple[bytes, int]]) -> int:
-        numbers = {number for _, number in entries if number > self.ledger.start}
-        again = {number for number in numbers if number <= self._processed} - self._unknown_acks
-        # Until the answer is here: if these come once more, nothing that was acknowledged is lost.
-        self._unknown_acks |= numbers
+    def _acknowledge_events(self, wire: Wire, names: list[bytes]) -> int:
         try:
-            accepted = wire.one("XACK", EVENTS, EVENTS_GROUP, *(name for name, _ in entries))
+            accepted = int(wire.one("XACK", EVENTS, EVENTS_GROUP, *names))
         except (WireError, Refused):
-            self.ledger.uncounted()
+            self.ledger.unanswered()
             raise
-        self._processed = max([self._processed, *numbers])
-        if accepted == len(entries):
-            self._unknown_acks -= numbers
-        self.ledger.acknowledge_more(accepted, len(again), EVENTS)
-        return int(accepted)
+        if accepted < len(names):
+            # Some were not waiting any more, as after a move between reading and acknowledging:
+            # which ones is not said, so none counts as stored.
+            return 0
+        self._processed.extend(map(_event_id, names))
+        self.ledger.acknowledge_more(accepted)
+        return accepted
+
+    def _settle_events(self, state: list[Any]) -> None:
+        """Settle the acknowledgements of events that the group does not remember, before it is used again."""
+        undone = _undone(self._processed, state)
+        if undone:
+            self.ledger.settle(PROCESSED, len(undone))
+            kept = [event for event in self._processed if event not in undone]
+            self._processed = deque(kept, PROCESSED_KEPT)
 
     def _send(self, wire: Wire, key: str, commands: Callable[[str], list[Command]], *, delete: bool = False) -> int:
         write = self.ledger.begin(key, delete=delete)
@@ -223,6 +238,11 @@ class Workload:
             else:
                 replies = [None] * len(looks)
             yield lambda looks=looks, replies=replies: self._judge(looks, replies)
+
+    def _audit_events(self, wire: Wire) -> Iterator[Callable[[], None]]:
+        settled, processed = self.ledger.settled(PROCESSED), list(self._processed)
+        undone = _undone(processed, wire.ask(*_GROUP_STATE)) if processed else set()
+        yield lambda: self.ledger.judge_count(PROCESSED, len(undone), settled)
 
     def _looks(self, keys: list[str]) -> Iterator[list[Look]]:
         for first in range(0, len(keys), CHUNK):
@@ -262,6 +282,28 @@ def stored_of(key: str, reply: Any) -> int | None:
     stamp = bytes(reply).split(b" ", 1)[0].decode(errors="replace")
     number = int(stamp.split(":")[0]) if stamp.split(":")[0].isdigit() else 0
     return number if stamp == stamp_of(key, number) else number - 1
+
+
+def _undone(processed: Iterable[tuple[int, ...]], state: Sequence[Any]) -> set[tuple[int, ...]]:
+    """Return the acknowledged events that a group would deliver, or has delivered, as if they never were.
+
+    `state` are the replies to XINFO GROUPS and XPENDING; errors where there is no stream or group.
+    """
+    groups, pending = state
+    delivered, waiting = (0, 0), set()
+    if not isinstance(groups, Refused):
+        facts = [dict(zip(one[::2], one[1::2], strict=True)) for one in groups]
+        ours = [one[b"last-delivered-id"] for one in facts if one[b"name"] == EVENTS_GROUP.encode()]
+        delivered = _event_id(ours[0]) if ours else (0, 0)
+    elif "no such key" not in str(groups):
+        raise groups
+    if not isinstance(pending, Refused):
+        waiting = {_event_id(one[0]) for one in pending}
+    return {event for event in processed if event > delivered or event in waiting}
+
+
+def _event_id(name: bytes) -> tuple[int, ...]:
+    return tuple(map(int, name.split(b"-")))
 
 
 def _tail_of(key: str) -> Command:

@@ -14,6 +14,7 @@ COLOURS = {
     "done": "#2e7d32", "earlier": "#2e7d32", "planned": "#1565c0", "running": "#616161", "failed": "#c62828",
     "not approved": "#ef6c00", "in doubt": "#ef6c00", "rolled back": "#6a1b9a", "pass": "#2e7d32", "warn": "#ef6c00", "fail": "#c62828",
 }  # fmt: skip
+EARLIER = "carried out earlier in this run"
 MARKS = {"pass": "✓ pass", "warn": "! warn", "fail": "✗ fail"}
 SIGNS = {"Create": "+", "Put": "~", "Copy": "+", "Delete": "-"}
 TABLE = "border-collapse:collapse;margin:6px 0;font-size:13px;text-align:left"
@@ -22,10 +23,11 @@ CELL = "padding:3px 12px 3px 0;border-bottom:1px solid rgba(128,128,128,.25);ver
 
 @dataclass(frozen=True)
 class Card:
-    """Something to show: HTML, and the same as text."""
+    """Something to show under a title: HTML, and the same as text."""
 
     html: str
     text: str
+    title: str = ""
 
     def _repr_html_(self) -> str:
         return self.html
@@ -55,12 +57,12 @@ def card(title: str, status: str, body_html: str, body_text: str, note: str = ""
     tail = f' <span style="opacity:.7">{html.escape(note)}</span>' if note else ""
     shown = f'<div style="border-left:5px solid {colour};padding:6px 14px;margin:8px 0">{head}{tail}<div>{body_html}</div></div>'
     text = f"== {title} {f'[{status}]' if status else ''} {note}".rstrip() + ("\n" + body_text if body_text else "")
-    return Card(shown, text)
+    return Card(shown, text, title)
 
 
 def table(frame: pd.DataFrame, marks: bool = False) -> str:
     """A DataFrame as a plain HTML table; with `marks` its first column is an outcome."""
-    head = "".join(f'<th style="{CELL}">{html.escape(str(name))}</th>' for name in frame.columns)
+    head = "".join(f'<th style="{CELL};white-space:nowrap">{html.escape(str(name))}</th>' for name in frame.columns)
     rows = []
     for row in frame.itertuples(index=False):
         cells = [html.escape(_text(value)) for value in row]
@@ -100,7 +102,7 @@ def gate_card(name: str, question: str, by: str) -> Card:
 def step_card(run: Any, step: Any) -> Card:
     """A step's outcome with its evidence and the calls that made it."""
     shown = "done" if step.status == "earlier" else step.status
-    note = f"{step.duration_s:.1f} s" if step.status != "earlier" else "carried out earlier in this run"
+    note = f"{step.duration_s:.1f} s" if step.status != "earlier" else EARLIER
     parts, texts = [], []
     for evidence in step.evidence:
         parts.append(_evidence_html(evidence))

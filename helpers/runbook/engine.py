@@ -335,7 +335,7 @@ class Run:
     def show(self, card: display.Card) -> None:
         """Display a card now and keep it for the report."""
         self.cards.append(card)
-        self.journal.write("card", html=card.html)
+        self.journal.write("card", title=card.title, html=card.html)
         display.display(card)
 
     def table(self, title: str, evidence: Any) -> None:

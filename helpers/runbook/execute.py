@@ -26,12 +26,14 @@ from papermill.engines import NotebookExecutionManager
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from helpers.aws.errors import RunbookError
 from helpers.runbook import parameters as schema
 from helpers.runbook import store
 from helpers.runbook.journal import Journal
 
 KERNEL = "python3"
 STARTUP = 120  # seconds that a kernel may take to start, on a busy machine
+ORPHAN = 4.0  # seconds within which a kernel ends that lost its parent
 SHOWN = {"display_data", "execute_result"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -64,17 +66,34 @@ def execute(
 
     `parameters` are typed values; they are checked before the kernel starts. `environment` is the kernel's whole
     environment (default: this process's). What the notebook shows is printed as it comes. The executed notebook is
-    kept in output.ipynb, atomic and 0600, after every cell. Raises `ParameterError` for wrong parameters; a notebook
-    that fails, or a kernel that dies, is told by the result.
+    kept in output.ipynb, atomic and 0600, after every cell. Raises `ParameterError` for wrong parameters and
+    `RunbookError` where another process runs this run; a notebook that fails, or a kernel that dies, is told by the
+    result.
     """
     path = schema.find(name)
     values = schema.check_values(schema.load(path), {**parameters, "run_id": run_directory.name})
     run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _refuse_a_second(run_directory / "journal.jsonl")
     before = _stamp(run_directory / "result.json")
     fault = _run(path, values, run_directory, environment)
     if _stamp(run_directory / "result.json") == before:
         return _unrecorded(path, values, run_directory, fault)
     return _judge(run_directory, fault)
+
+
+def _refuse_a_second(journal: Path) -> None:
+    """Leave a run alone that another process runs: its result and notebook are that one's.
+
+    A kernel whose parent was killed notices it within a second or two, so the lock is asked for a little longer.
+    """
+    end = time.monotonic() + ORPHAN
+    while journal.exists():
+        try:
+            return Journal(journal).close()
+        except RunbookError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 # -- the kernel ----------------------------------------------------------------------------------------

@@ -42,10 +42,9 @@ def _newest(run: Any) -> list[dict[str, Any]]:
     """The card entries in order; a card that a resumed run shows again replaces the earlier one, unless it only says `earlier`."""
     entries: dict[str, dict[str, Any]] = {}
     for entry in run.journal.of_type("card"):
-        title = entry["html"].split("</b>", 1)[0]
-        if title in entries and "carried out earlier in this run" in entry["html"]:
+        if entry["title"] in entries and display.EARLIER in entry["html"]:
             continue
-        entries[title] = entry
+        entries[entry["title"]] = entry
     return list(entries.values())
 
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from helpers.aws.errors import RunbookError
 from helpers.runbook import store
 from helpers.runbook.execute import execute
+from helpers.runbook.journal import Journal
 from helpers.runbook.parameters import ParameterError
 
 PARAMETERS = 'name: str = "sessions"  # the group\nwait_s: float = 0.0  # seconds to wait\nmode: str = "rehearse"\nrun_id: str = ""'
@@ -106,6 +108,16 @@ def test_wrong_parameters_are_refused_before_anything_is_made(notebook, director
     with pytest.raises(ParameterError, match="There is no parameter nam. Do you mean name?"):
         execute(notebook(""), {"nam": "x"}, run_directory=directory)
     assert not directory.exists()
+
+
+def test_a_run_that_another_process_runs_is_left_alone(notebook, directory, monkeypatch):
+    monkeypatch.setattr("helpers.runbook.execute.ORPHAN", 0.1)
+    directory.mkdir(parents=True)
+    held = Journal(directory / "journal.jsonl")
+    with pytest.raises(RunbookError, match="is being run by another process"):
+        execute(notebook('record("done", 0)'), {}, run_directory=directory)
+    held.close()
+    assert not (directory / "output.ipynb").exists()
 
 
 def test_two_runs_at_once_in_threads_do_not_disturb_each_other(notebook, directory):

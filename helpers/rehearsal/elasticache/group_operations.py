@@ -63,6 +63,7 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
     settings, parameter_group = _wanted_settings(service, parameters)
     options = {**DEFAULTS, **{key: value for key, value in parameters.items() if key in (*DEFAULTS, "Port")}}
     _check_failover(options, count)
+    _check_subnet_group(service, options["CacheSubnetGroupName"])
     seed = _seed(service, parameters)
     with service.lock:
         if name in service.groups:
@@ -281,6 +282,11 @@ def _check_failover(options: dict[str, Any], count: int) -> None:
         raise Fault(InvalidCombination, "Automatic failover needs a replication group with at least one replica.")
     if options["MultiAZEnabled"] and not options["AutomaticFailoverEnabled"]:
         raise Fault(InvalidCombination, "Multi-AZ needs automatic failover to be enabled.")
+
+
+def _check_subnet_group(service: Service, name: str) -> None:
+    if name.lower() != "default" and name.lower() not in service.subnet_groups:
+        raise Fault("CacheSubnetGroupNotFoundFault", f"Cache Subnet Group {name} does not exist.")
 
 
 def _note_failover(service: Service, group: Group, options: dict[str, Any]) -> None:

@@ -104,7 +104,7 @@ class Node:
         self._start_saving()
         wait(lambda: not int(self.info("persistence")["rdb_bgsave_in_progress"]), f"{self.cluster_id} to save")
         if not self.server.rdb_path.exists():
-            raise NodeFailed(f"{self.cluster_id} could not save: {self.server.log_tail()}")
+            raise NodeFailed(f"{self.cluster_id} could not save: {self.server.last_words()}")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.server.rdb_path, target)
         self.server.rdb_path.unlink()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class Storage:
     endpoint: str
     region: str
     account: str
+    _clients: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
     def principal(self) -> str:
@@ -80,19 +83,21 @@ class Storage:
         self.client("s3").download_file(bucket, key, str(file))
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client of the cloud itself."""
+        """Return the boto3 client of a service of the cloud itself."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self._new_client(service)
+            return self._clients[service]
+
+    def _new_client(self, service: str) -> Any:
         # Imported here, so that the cloud answers before everything that S3 will need is loaded.
         import boto3
         from botocore.config import Config
 
         session = boto3.Session("rehearsal", "rehearsal", region_name=self.region)
-        return session.client(
-            service,
-            endpoint_url=self.endpoint,
-            # The cloud's own service has no account settings to follow, and its process no profile.
-            # Nor does a proxy of the user's environment lead to this machine.
-            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}, connect_timeout=5, proxies={}),
-        )
+        # The cloud has no account settings to follow, and no proxy leads to this machine.
+        config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}, connect_timeout=5, proxies={})
+        return session.client(service, endpoint_url=self.endpoint, config=config)
 
     def _check_bucket(self, bucket: str) -> None:
         try:

@@ -216,5 +216,5 @@ def _wait_linked(nodes: list[Node]) -> None:
 
 def _linked(node: Node) -> bool:
     if not node.server.alive:
-        raise NodeFailed(f"{node.cluster_id} ended: {node.server.log_tail()}")
+        raise NodeFailed(f"{node.cluster_id} ended: {node.server.last_words()}")
     return node.linked()
