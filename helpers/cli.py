@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -188,14 +189,15 @@ def rollback(
     from helpers.runbook import rollback as undo
     from helpers.runbook import store
 
-    if known["mode"] != "rehearse":
-        raise typer.Exit(undo(run_id, approve=approve, mode=mode).result()["exit_code"])
-    from helpers.rehearsal import rehearse as rehearsal
+    if known["mode"] == "rehearse":
+        from helpers.rehearsal import rehearse as rehearsal
 
-    with rehearsal.attached(known["runbook"], known["parameters"], store.runs_directory().resolve() / run_id) as attached:
-        done = undo(run_id, approve=approve, mode=mode)
-        attached.status = done.status
-    raise typer.Exit(done.result()["exit_code"])
+        cloud = rehearsal.on_its_cloud(known["runbook"], known["parameters"], store.runs_directory().resolve() / run_id)
+    else:
+        cloud = contextlib.nullcontext()
+    with cloud:
+        code = undo(run_id, approve=approve, mode=mode).result()["exit_code"]
+    raise typer.Exit(code)
 
 
 def _launch(runbook: Runbook, values: dict[str, Any], run_id: str) -> int:

@@ -95,6 +95,7 @@ def test_a_runbook_declares_its_parameters_and_describes_itself(path):
 def test_a_notebook_is_valid_and_a_runbook_has_no_outputs(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"  # plain papermill asks for it
     if path in RUNBOOKS or path.name == "index.ipynb":
         assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
     assert "/home/" not in json.dumps(notebook) and "/Users/" not in json.dumps(notebook)

@@ -160,8 +160,8 @@ class Application:
                 reached = time.monotonic()
             except (BotoCoreError, ClientError) as error:
                 log.warning("the parameters cannot be read: %s", error)
-                if time.monotonic() - reached > UNREACHABLE_S:
-                    log.error("the control plane has been unreachable for %g s", UNREACHABLE_S)
+                if time.monotonic() - reached > self._options.unreachable:
+                    log.error("the control plane has been unreachable for %g s", self._options.unreachable)
                     self._stopping.set()
             self._polled.set()
             stalled = STALLED_MS[0] < self._meter.stalled_ms() < STALLED_MS[1]
@@ -349,6 +349,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lock", type=Path, help="a file that only one application holds, with its process id")
     parser.add_argument("--rate", type=float, default=400.0, help="writes a second")
     parser.add_argument("--sessions", type=int, default=300, help="users logged in")
+    parser.add_argument("--unreachable", type=float, default=UNREACHABLE_S, help="seconds without AWS until it ends")
     return parser.parse_args(arguments)
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Cloud:
     region: str
     account: str
     started_at: str
-    token: str
+    token: str = field(repr=False)
 
     def environment(self) -> dict[str, str]:
         """Return the standard AWS variables that lead any SDK here, and away from the user's own profiles."""

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,13 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
         "pid": os.getpid(),
         "region": REGION,
         "account": ACCOUNT,
-        "started_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "token": secrets.token_hex(16),
     }
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    hours = float(options.get("max_hours", MAX_HOURS))
     config = Config()
     config.bind = [f"fd://{listener.fileno()}"]
     config.keep_alive_timeout = 75
@@ -100,22 +101,25 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     config.accesslog = None
     control = Control(ministack.app.app, service, facts, stopping)
     asyncio.get_running_loop().run_in_executor(None, service.storage.client, "s3")
-    watch = asyncio.create_task(_watch(directory, facts, float(options.get("max_hours", MAX_HOURS)), stopping))
+    watch = asyncio.create_task(_watch(directory, facts, hours, service, stopping))
     try:
         await serve(control, config, shutdown_trigger=stopping.wait)  # type: ignore[arg-type]
     finally:
         watch.cancel()
         await asyncio.to_thread(service.close)
+        shutil.rmtree(state, ignore_errors=True)
         _withdraw(directory, facts)
         # MiniStack's own threads are not asked whether they have finished.
         os._exit(0)
 
 
-async def _watch(directory: Path, facts: dict[str, Any], max_hours: float, stopping: asyncio.Event) -> None:
-    """Publish where the cloud is, and end it when its time is over or its directory is gone."""
+async def _watch(
+    directory: Path, facts: dict[str, Any], max_hours: float, service: Any, stopping: asyncio.Event
+) -> None:
+    """Publish where the cloud is, and end it when its time is over or its directory or relay is gone."""
     write_private(directory / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
     deadline = time.time() + max_hours * 3600
-    while time.time() < deadline and directory.exists():
+    while time.time() < deadline and directory.exists() and service.relay.alive:
         await asyncio.sleep(WATCH_S)
     stopping.set()
 

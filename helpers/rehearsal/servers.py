@@ -181,11 +181,9 @@ class Server:
         _guard.forget(process.pid)
         return False
 
-    def _write_config(
-        self, port: int, config: dict[str, Any], replica_of: Server | tuple[str, int] | None
-    ) -> Path:
+    def _write_config(self, port: int, config: dict[str, Any], replica_of: Server | tuple[str, int] | None) -> Path:
         directives: dict[str, Any] = {**self._defaults(port), **config}
-        lines = [f'rename-command {name} {alias or chr(34) * 2}' for name, alias in self.renamed.items()]
+        lines = [f"rename-command {name} {alias or chr(34) * 2}" for name, alias in self.renamed.items()]
         for name, value in directives.items():
             lines += [f"{name} {item or chr(34) * 2}" for item in (value if isinstance(value, list) else [value])]
         if replica_of is not None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -121,12 +122,10 @@ def _run(path: Path, values: Mapping[str, Any], directory: Path, environment: Ma
     notebook.metadata.papermill.update(input_path=path.name, output_path="output.ipynb")
     manager = _Notebook(notebook, output_path=str(directory / "output.ipynb"), progress_bar=False)
     manager.notebook_start()
-    # The kernel is this very interpreter, whatever kernels a user has registered under the same name.
-    kernel = AsyncKernelManager(kernel_name=KERNEL, kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-    client = _Client(manager, km=kernel, timeout=None, iopub_timeout=60, startup_timeout=STARTUP, shutdown_kernel="immediate")
     fault = ""
     try:
-        with _interrupting(kernel):
+        with _kernel() as kernel, _interrupting(kernel):
+            client = _Client(manager, km=kernel, timeout=None, iopub_timeout=60, startup_timeout=STARTUP, shutdown_kernel="immediate")
             client.execute(env=_environment(directory, environment), cleanup_kc=True)
     except DeadKernelError:
         fault = "The kernel died."
@@ -139,10 +138,21 @@ def _run(path: Path, values: Mapping[str, Any], directory: Path, environment: Ma
     return fault or _first_error(notebook)
 
 
+@contextlib.contextmanager
+def _kernel() -> Iterator[AsyncKernelManager]:
+    """A kernel of this very interpreter, whatever kernels a user has registered under the same name.
+
+    It is spoken to over sockets in a folder of its own, which no other user of the machine can enter; their path must
+    be short (104 bytes on macOS).
+    """
+    with tempfile.TemporaryDirectory(prefix="rb-", ignore_cleanup_errors=True) as folder:
+        specs = KernelSpecManager(kernel_dirs=[])
+        yield AsyncKernelManager(kernel_name=KERNEL, kernel_spec_manager=specs, transport="ipc", connection_file=f"{folder}/k.json")
+
+
 def _environment(directory: Path, environment: Mapping[str, str] | None) -> dict[str, str]:
-    """The kernel's environment: the run's folder, and no colours in tracebacks, which also go to logs."""
-    given = dict(os.environ if environment is None else environment)
-    return {**given, "RUNBOOK_RUNS": str(directory.parent.resolve()), "PYTHONUNBUFFERED": "1"}
+    """The kernel's environment: as given, and where the runs are."""
+    return {**(os.environ if environment is None else environment), "RUNBOOK_RUNS": str(directory.parent.resolve())}
 
 
 @contextlib.contextmanager

@@ -77,13 +77,11 @@ def fill() -> Callable[[redis.Redis], None]:
 
 def _fill(client: redis.Redis) -> None:
     for database in (0, 1, 5):
-        with client.__class__(**_address(client), db=database) as other:
-            _fill_database(other, random.Random(database))
-
-
-def _address(client: redis.Redis) -> dict[str, object]:
-    settings = client.connection_pool.connection_kwargs
-    return {"host": settings["host"], "port": settings["port"]}
+        with client.pipeline(transaction=False) as pipe:
+            pipe.select(database)
+            _fill_database(pipe, random.Random(database))
+            pipe.select(0)
+            pipe.execute()
 
 
 def _fill_database(client: redis.Redis, chance: random.Random) -> None:

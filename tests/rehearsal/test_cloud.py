@@ -34,11 +34,19 @@ def processes(cloud: Cloud) -> list[int]:
 
 
 def with_a_group(cloud: Cloud, until: Callable[..., Any]) -> Cloud:
-    client = boto3.client("elasticache", region_name=cloud.region, endpoint_url=cloud.endpoint,
-                          aws_access_key_id="rehearsal", aws_secret_access_key="rehearsal")
+    client = boto3.client(
+        "elasticache",
+        region_name=cloud.region,
+        endpoint_url=cloud.endpoint,
+        aws_access_key_id="rehearsal",
+        aws_secret_access_key="rehearsal",
+    )
     client.create_replication_group(
-        ReplicationGroupId="sessions", ReplicationGroupDescription="a test", NumCacheClusters=2,
-        Engine="redis", EngineVersion="6.2",
+        ReplicationGroupId="sessions",
+        ReplicationGroupDescription="a test",
+        NumCacheClusters=2,
+        Engine="redis",
+        EngineVersion="6.2",
     )
     until(lambda: cloud.status()["groups"]["sessions"]["status"] == "available")
     return cloud
@@ -56,7 +64,9 @@ def test_a_cloud_and_all_its_processes_are_gone_after_down(tmp_path: Path, until
     assert not clouds.down(tmp_path)
 
 
-def test_servers_and_relay_end_when_the_cloud_is_killed_and_a_new_one_starts(tmp_path: Path, until: Callable[..., Any]) -> None:
+def test_servers_and_relay_end_when_the_cloud_is_killed_and_a_new_one_starts(
+    tmp_path: Path, until: Callable[..., Any]
+) -> None:
     cloud = with_a_group(clouds.up(tmp_path), until)
     running = processes(cloud)
     os.kill(cloud.pid, signal.SIGKILL)
@@ -91,6 +101,12 @@ def test_a_cloud_ends_by_itself_when_its_time_is_over(tmp_path: Path, until: Cal
     until(lambda: not is_running(cloud.pid), timeout_s=10)
 
 
+def test_a_cloud_without_its_relay_ends_instead_of_pretending(tmp_path: Path, until: Callable[..., Any]) -> None:
+    cloud = clouds.up(tmp_path)
+    os.kill(cloud.status()["relay_pid"], signal.SIGKILL)
+    until(lambda: not is_running(cloud.pid), timeout_s=10)
+
+
 def test_the_facts_file_is_private_and_says_where_the_cloud_is(cloud: Cloud) -> None:
     path = cloud.directory / "cloud.json"
     assert path.stat().st_mode & 0o077 == 0
@@ -101,7 +117,9 @@ def test_the_facts_file_is_private_and_says_where_the_cloud_is(cloud: Cloud) -> 
 
 def test_the_cloud_listens_on_the_loopback_only(cloud: Cloud) -> None:
     assert cloud.endpoint.startswith("http://127.0.0.1:")
-    listening = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True).stdout.splitlines() if has("ss") else []
+    listening = (
+        subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True).stdout.splitlines() if has("ss") else []
+    )
     ours = [line for line in listening if f"pid={cloud.pid}," in line]
     assert all(line.split()[3].startswith("127.0.0.1:") for line in ours)
 
@@ -113,8 +131,9 @@ def has(program: str) -> bool:
 def test_the_environment_leads_an_sdk_to_the_cloud_and_away_from_profiles(cloud: Cloud) -> None:
     script = "import boto3; print(boto3.client('sts').get_caller_identity()['Account'])"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    done = subprocess.run([sys.executable, "-c", script], env={**kept, **cloud.environment()},
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**kept, **cloud.environment()}, capture_output=True, text=True
+    )
     assert done.stdout.strip() == "123456789012", done.stderr
     assert all(name.startswith("AWS_") for name in cloud.environment())
 

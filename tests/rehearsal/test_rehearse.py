@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def tiny(tmp_path) -> Path:
     """A runbook that writes one SSM parameter."""
     path = tmp_path / "tiny.ipynb"
     tagged = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
-    nbformat.write(nbformat.v4.new_notebook(cells=[tagged, nbformat.v4.new_code_cell(f"NOTEBOOK = {str(path)!r}\n{BODY}")]), path)
+    body = nbformat.v4.new_code_cell(f"NOTEBOOK = {str(path)!r}\n{BODY}")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "language_info": {"name": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[tagged, body], metadata=kernel), path)
     return path
 
 
@@ -98,6 +101,19 @@ def test_a_killed_rehearsal_keeps_its_cloud_and_is_resumed_on_it(runbook, tiny, 
     assert clouds.attach(kept.directory) is None
 
 
+@pytest.mark.slow
+def test_plain_papermill_rehearses_too_and_what_it_guesses_wrong_is_refused(tiny, tmp_path, monkeypatch):
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL_SSM"):
+        monkeypatch.delenv(name)
+    command = [sys.executable, "-m", "papermill", str(tiny), str(tmp_path / "out.ipynb"), "-p", "run_id", "plain"]
+    guessed = subprocess.run([*command, "-p", "value", "012"], capture_output=True, text=True, timeout=60)
+    assert guessed.returncode == 1 and "write `-r value <text>`" in guessed.stderr
+    assert not (tmp_path / "runs").exists()
+    passed = subprocess.run([*command, "-r", "value", "012"], capture_output=True, text=True, timeout=60)
+    assert passed.returncode == 0, passed.stderr
+    assert result(tmp_path, "plain")["metrics"] == {"now": "012"}
+
+
 def test_a_run_whose_cloud_has_ended_is_refused(tmp_path):
     lost = tmp_path / "runs" / "lost"
     lost.mkdir(parents=True)
@@ -112,7 +128,7 @@ def test_the_shared_cloud_is_used_where_it_runs_and_outlives_the_run(runbook, tm
     assert code == 0 and "export AWS_ENDPOINT_URL=http://127.0.0.1:" in told
     guest = tmp_path / "runs" / "guest"
     assert rehearse.prepare("tiny", {}, guest)["AWS_ENDPOINT_URL"] in told
-    assert rehearse.release(guest, "done") and not (guest / "cloud").exists()
+    assert rehearse.release(guest) and not (guest / "cloud").exists()
     assert clouds.attach(tmp_path / "shared") is not None
     assert "ended: " in runbook("cloud", "down")[1]
     assert runbook("cloud", "status")[1].strip() == "no local cloud is running"

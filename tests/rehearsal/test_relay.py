@@ -20,7 +20,10 @@ from helpers.rehearsal.wire import Wire, WireError
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
     engine = engines.available()[0]
-    with Server(engine, tmp_path_factory.mktemp("a")) as first, Server(engine, tmp_path_factory.mktemp("b")) as second:
+    with (
+        Server(engine, tmp_path_factory.mktemp("a")) as first,
+        Server(engine, tmp_path_factory.mktemp("b")) as second,
+    ):
         first.client().set("who", "first")
         second.client().set("who", "second")
         yield first, second

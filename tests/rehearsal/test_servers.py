@@ -37,7 +37,9 @@ def test_every_engine_serves_with_the_given_configuration(engine: Engine, tmp_pa
 
 
 @pytest.mark.parametrize("engine", engines.available(), ids=str)
-def test_a_replica_has_the_data_without_waiting_for_a_clock_tick(engine: Engine, tmp_path: Path, until: Callable[..., Any]) -> None:
+def test_a_replica_has_the_data_without_waiting_for_a_clock_tick(
+    engine: Engine, tmp_path: Path, until: Callable[..., Any]
+) -> None:
     with Server(engine, tmp_path / "primary") as primary:
         primary.client().set("key", "value")
         with Server(engine, tmp_path / "replica", replica_of=primary) as replica:
@@ -61,9 +63,8 @@ def test_a_truncated_rdb_file_is_refused_in_the_servers_own_words(tmp_path: Path
 
 
 def test_a_port_that_is_taken_is_an_error_when_it_was_asked_for(tmp_path: Path) -> None:
-    with Server(engines.available()[0], tmp_path / "first") as first:
-        with pytest.raises(ServerFailed):
-            Server(engines.available()[0], tmp_path / "second", port=first.port, ready_timeout_s=2)
+    with Server(engines.available()[0], tmp_path / "first") as first, pytest.raises(ServerFailed):
+        Server(engines.available()[0], tmp_path / "second", port=first.port, ready_timeout_s=2)
 
 
 def test_configuration_is_readable_by_its_owner_only(tmp_path: Path) -> None:

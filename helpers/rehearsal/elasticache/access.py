@@ -19,9 +19,22 @@ _ACL_READS = "-acl +acl|cat +acl|genpass +acl|getuser +acl|list +acl|users +acl|
 # Redis 6.2 cannot take one subcommand away: take the command away and give the others back.
 _CLIENT_BUT_PAUSE_6 = "-client " + " ".join(
     f"+client|{name}"
-    for name in (
-        "caching getname getredir help id info kill list reply setname tracking trackinginfo unblock unpause"
-    ).split()
+    for name in [
+        "caching",
+        "getname",
+        "getredir",
+        "help",
+        "id",
+        "info",
+        "kill",
+        "list",
+        "reply",
+        "setname",
+        "tracking",
+        "trackinginfo",
+        "unblock",
+        "unpause",
+    ]
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 GROUP = "replication-group"
@@ -27,7 +27,7 @@ class Events:
             "SourceIdentifier": source,
             "SourceType": source_type,
             "Message": message,
-            "Date": datetime.now(timezone.utc),
+            "Date": datetime.now(UTC),
         }
         with self._lock:
             self._events.append(event)
@@ -41,7 +41,7 @@ class Events:
         minutes: int | None = None,
     ) -> list[dict[str, Any]]:
         """Return the matching events, newest first."""
-        last = end or datetime.now(timezone.utc)
+        last = end or datetime.now(UTC)
         first = start or last - timedelta(minutes=minutes or DEFAULT_MINUTES)
         with self._lock:
             events = list(reversed(self._events))

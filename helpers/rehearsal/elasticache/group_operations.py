@@ -98,7 +98,7 @@ def describe_replication_groups(service: Service, parameters: dict[str, Any]) ->
 
 def describe_cache_clusters(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
     """Show the members of all groups, or one of them."""
-    wanted = parameters.get("CacheClusterId")
+    wanted = parameters.get("CacheClusterId", "").lower()
     # Every cluster of the local cloud is in a replication group.
     alone = parameters.get("ShowCacheClustersNotInReplicationGroups", False)
     with service.lock:
@@ -109,7 +109,7 @@ def describe_cache_clusters(service: Service, parameters: dict[str, Any]) -> dic
                 lambda cluster_id: service.arn("cluster", cluster_id),
                 with_nodes=parameters.get("ShowCacheNodeInfo", False),
             )
-            if wanted in (None, cluster["CacheClusterId"])
+            if wanted in ("", cluster["CacheClusterId"])
         ]
     if wanted and not shown:
         raise Fault("CacheClusterNotFoundFault", f"CacheCluster not found: {wanted}")
@@ -131,7 +131,7 @@ def modify_replication_group(service: Service, parameters: dict[str, Any]) -> di
             _begin(service, group, change)
         else:
             group.pending = change
-            if change.parameter_group is not None:
+            if change.parameter_group is not None and change.settings is None:
                 group.parameter_status = "pending-reboot"
         return {"ReplicationGroup": _describe(service, group)}
 
@@ -142,14 +142,11 @@ def increase_replica_count(service: Service, parameters: dict[str, Any]) -> dict
         group, count = _replica_change(service, parameters)
         more = count - len(group.replicas)
         if more < 1:
-            raise Fault(InvalidValue, f"NewReplicaCount must be more than the present {len(group.replicas)} replicas.")
-        ids: list[str] = []
-        for number in itertools.count(1):
-            name = f"{group.id}-{number:03d}"
-            if name not in group.member_ids:
-                ids.append(name)
-            if len(ids) == more:
-                break
+            raise Fault(
+                InvalidValue, f"NewReplicaCount must be more than the present {len(group.replicas)} replicas."
+            )
+        names = (f"{group.id}-{number:03d}" for number in itertools.count(1))
+        ids = list(itertools.islice((name for name in names if name not in group.member_ids), more))
         zones = _zones(service, None, count + 1)[-more:]
         _set_status(group, "modifying")
         _background(service, group, lambda: service.work.add_replicas(group, ids, zones), "adding replicas")
@@ -163,7 +160,9 @@ def decrease_replica_count(service: Service, parameters: dict[str, Any]) -> dict
         fewer = len(group.replicas) - count
         ids = parameters.get("ReplicasToRemove") or [node.cluster_id for node in group.replicas][-fewer:]
         if fewer < 1 or len(ids) != fewer:
-            raise Fault(InvalidValue, f"NewReplicaCount must be less than the present {len(group.replicas)} replicas.")
+            raise Fault(
+                InvalidValue, f"NewReplicaCount must be less than the present {len(group.replicas)} replicas."
+            )
         if unknown := set(ids) - {node.cluster_id for node in group.replicas}:
             raise Fault(InvalidValue, f"Not a replica of {group.id}: {', '.join(sorted(unknown))}.")
         _check_failover(group.options, count + 1)
@@ -252,6 +251,8 @@ def _refuse_not_offered(parameters: dict[str, Any]) -> None:
             raise not_offered(name)
     if parameters.get("NumNodeGroups", 1) > 1 or parameters.get("ClusterMode", "disabled") != "disabled":
         raise not_offered("Cluster mode (several node groups)")
+    if {parameters.get("NetworkType", "ipv4"), parameters.get("IpDiscovery", "ipv4")} != {"ipv4"}:
+        raise not_offered("IPv6")
     if parameters.get("LogDeliveryConfigurations"):
         raise not_offered("Log delivery")
 
@@ -467,6 +468,8 @@ def _apply(service: Service, group: Group, settings: Settings) -> None:
     """Bring a group to changed values of the parameter group that it uses."""
     try:
         with group.work:
+            if group.id not in service.groups:
+                return
             service.work.configure(group, settings)
         message = f"Updated parameter group {group.parameter_group} applied to replication group {group.id}"
     except Exception as error:  # noqa: BLE001

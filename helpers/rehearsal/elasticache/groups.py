@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from helpers.rehearsal.elasticache.nodes import NODE_ID, Node, Settings
@@ -52,7 +52,7 @@ class Group:
     pending: Change = field(default_factory=Change)
     parameter_status: str = "in-sync"
     snapshotting: str | None = None
-    created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     # One piece of work at a time: a parameter change waits until an upgrade is over.
     work: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -74,11 +74,6 @@ class Group:
     def node(self, cluster_id: str) -> Node:
         """Return a member by its cluster id."""
         return next(node for node in self.nodes if node.cluster_id == cluster_id)
-
-    def new_member_id(self) -> str:
-        """Return the first free member cluster id: "sessions-003" after two."""
-        taken = set(self.member_ids)
-        return next(name for n in range(1, 1000) if (name := f"{self.id}-{n:03d}") not in taken)
 
     def describe(self, arn: str) -> dict[str, Any]:
         """Return the group as DescribeReplicationGroups shows it."""

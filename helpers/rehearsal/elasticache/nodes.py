@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from helpers.rehearsal.servers import HOST, Server
 from helpers.rehearsal.wire import Refused
 
 SYNC_TIMEOUT_S = 120.0
+# A large backup takes its time to load.
+LOAD_TIMEOUT_S = 600.0
 POLL_S = 0.005
 NODE_ID = "0001"
 
@@ -52,8 +54,7 @@ class Node:
     settings: Settings
     server: Server
     is_primary: bool = False
-    created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-    failed: bool = False
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def engine(self) -> Engine:
@@ -159,6 +160,7 @@ class Nodes:
             renamed=self.access.renamed,
             user=access.ADMIN_USER,
             password=self.access.password,
+            ready_timeout_s=LOAD_TIMEOUT_S,
         )
         node = Node(cluster_id, zone, settings, server)
         if rdb is None:

@@ -98,7 +98,9 @@ class ParameterGroups:
         if name.lower().startswith("default."):
             raise Fault("InvalidParameterValueException", "CacheParameterGroupName must not begin with 'default.'.")
         if family not in catalogue.families():
-            raise Fault("InvalidParameterValueException", f"CacheParameterGroupFamily {family} is not a valid family.")
+            raise Fault(
+                "InvalidParameterValueException", f"CacheParameterGroupFamily {family} is not a valid family."
+            )
         if name.lower() in self._groups:
             raise Fault("CacheParameterGroupAlreadyExistsFault", f"CacheParameterGroup {name} already exists.")
         group = ParameterGroup(name.lower(), family, description)

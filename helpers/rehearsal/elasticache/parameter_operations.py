@@ -46,9 +46,7 @@ def reset_cache_parameter_group(service: Service, parameters: dict[str, Any]) ->
         else:
             named = {change["ParameterName"] for change in parameters.get("ParameterNameValues") or []}
             if not named:
-                raise Fault(
-                    "InvalidParameterCombinationException", "Give ResetAllParameters or ParameterNameValues."
-                )
+                raise Fault("InvalidParameterCombinationException", "Give ResetAllParameters or ParameterNameValues.")
             kept = {name: value for name, value in group.values.items() if name not in named}
         return _set_values(service, group, kept)
 

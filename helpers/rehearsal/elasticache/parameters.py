@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helpers.rehearsal.elasticache import catalogue
+from helpers.rehearsal.elasticache.answers import not_offered
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.engines import Engine
 
@@ -20,7 +21,11 @@ REBOOT = "requires-reboot"
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a family: `directive` is the server's name for it, None when only AWS has it."""
+    """One parameter of a family.
+
+    `directive` is the server's name for it; "" for a part of another directive; None where only
+    the real service has it, so that the local cloud refuses to change it.
+    """
 
     name: str
     default: str
@@ -35,6 +40,8 @@ class Parameter:
         """Raise the service's error for a value that it does not take."""
         if not self.modifiable:
             raise Fault("InvalidParameterValueException", f"The parameter {self.name} cannot be modified.")
+        if self.directive is None:
+            raise not_offered(f"Changing the parameter {self.name}")
         if not self._takes(value):
             raise Fault(
                 "InvalidParameterValueException",
@@ -63,9 +70,7 @@ class Parameter:
         }
 
 
-_POLICIES = (
-    "volatile-lru,allkeys-lru,volatile-lfu,allkeys-lfu,volatile-random,allkeys-random,volatile-ttl,noeviction"
-)
+_POLICIES = "volatile-lru,allkeys-lru,volatile-lfu,allkeys-lfu,volatile-random,allkeys-random,volatile-ttl,noeviction"
 _MAX = "2147483647"
 _BYTES = "9223372036854775807"
 
@@ -82,9 +87,9 @@ def _output_buffer(kind: str, hard: int, soft: int, seconds: int) -> list[Parame
     """Return the three parameters that together are one directive, see `directives`."""
     stem = f"client-output-buffer-limit-{kind}"
     return [
-        _number(f"{stem}-hard-limit", hard, f"0-{_BYTES}", directive=None),
-        _number(f"{stem}-soft-limit", soft, f"0-{_BYTES}", directive=None),
-        _number(f"{stem}-soft-seconds", seconds, directive=None),
+        _number(f"{stem}-hard-limit", hard, f"0-{_BYTES}", directive=""),
+        _number(f"{stem}-soft-limit", soft, f"0-{_BYTES}", directive=""),
+        _number(f"{stem}-soft-seconds", seconds, directive=""),
     ]
 
 
@@ -115,8 +120,8 @@ def _common(lazy: str) -> list[Parameter]:
         _number("repl-backlog-size", 1048576, f"16384-{_BYTES}"),
         _number("repl-backlog-ttl", 3600),
         _switch("replica-allow-chaining", "no", directive=None, modifiable=False),
-        _number("reserved-memory", 0, f"0-{_BYTES}", directive=None),
-        _number("reserved-memory-percent", 25, "0-100", directive=None),
+        _number("reserved-memory", 0, f"0-{_BYTES}", directive=""),
+        _number("reserved-memory-percent", 25, "0-100", directive=""),
         _number("set-max-intset-entries", 512),
         _number("slowlog-log-slower-than", 10000, f"-1-{_MAX}"),
         _number("slowlog-max-len", 128),
@@ -158,8 +163,7 @@ def directives(engine: Engine, node_type: str, values: Mapping[str, str]) -> dic
     """Return the server's configuration for a node: `values` are the parameters set by the user."""
     known = of_family(engine.family)
     effective = {name: values.get(name, parameter.default) for name, parameter in known.items()}
-    configured = {p.directive: effective[p.name] for p in known.values() if p.directive is not None}
-    configured["notify-keyspace-events"] = effective["notify-keyspace-events"]
+    configured = {p.directive: effective[p.name] for p in known.values() if p.directive}
     configured["client-output-buffer-limit"] = " ".join(
         _buffer_limit(kind, effective) for kind in ("normal", "pubsub")
     )

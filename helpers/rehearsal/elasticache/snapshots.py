@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Snapshot:
     file: Path
     status: str = "creating"
     size: int = 0
-    created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def describe(self, arn: str) -> dict[str, Any]:
         """Return the snapshot as DescribeSnapshots shows it."""
@@ -101,14 +101,14 @@ class Snapshots:
             snapshot.file.unlink(missing_ok=True)
 
     def _count(self, cluster_id: str) -> None:
-        since = datetime.now(timezone.utc) - QUOTA_WINDOW
+        since = datetime.now(UTC) - QUOTA_WINDOW
         recent = [moment for moment in self._taken.get(cluster_id, []) if moment > since]
         if len(recent) >= QUOTA:
             raise Fault(
                 "SnapshotQuotaExceededFault",
                 f"The maximum number of manual snapshots ({QUOTA}) of {cluster_id} in 24 hours is reached.",
             )
-        self._taken[cluster_id] = [*recent, datetime.now(timezone.utc)]
+        self._taken[cluster_id] = [*recent, datetime.now(UTC)]
 
 
 def _origin(group: Group, node: Node, *, by_cluster: bool) -> dict[str, Any]:

@@ -68,10 +68,8 @@ class Work:
                 f"({settings.memory_limit} bytes for data)."
             )
         old = list(group.nodes)
-        if group.replicas:
-            new = self._replace_rolling(group, settings)
-        else:
-            new = [self._replace_restarting(group, settings)]
+        replace_all = self._replace_rolling if group.replicas else self._replace_restarting
+        new = replace_all(group, settings)
         for node in old:
             self.nodes.stop(node)
         with self.lock:
@@ -152,7 +150,7 @@ class Work:
         wait(lambda: all(node.linked() for node in group.replicas), "the replicas to follow the new primary")
         return new
 
-    def _replace_restarting(self, group: Group, settings: Settings) -> Node:
+    def _replace_restarting(self, group: Group, settings: Settings) -> list[Node]:
         """Save, stop, start from the file: without a replica there is nobody to take over meanwhile."""
         old = group.primary
         with self._paused(old):
@@ -162,7 +160,7 @@ class Work:
             self.relay.point(group.reader_port, [])
             old.server.kill()
         try:
-            return self._resume(group, old, settings, file)
+            return [self._resume(group, old, settings, file)]
         except Exception:
             # The way back: the version that ran before, on what it saved.
             self._resume(group, old, old.settings, file)

@@ -42,7 +42,9 @@ def test_every_family_has_its_default_parameters_and_servers_take_them(account: 
     assert not shown["appendonly"]["IsModifiable"]
     name = f"family-{engine.minor.replace('.', '-')}"
     account.create(name, Engine=engine.name, EngineVersion=engine.minor)
-    assert account.member(f"{name}-001")["CacheParameterGroup"]["CacheParameterGroupName"] == f"default.{engine.family}"
+    assert (
+        account.member(f"{name}-001")["CacheParameterGroup"]["CacheParameterGroupName"] == f"default.{engine.family}"
+    )
     assert account.data(name).info("memory")["maxmemory_policy"] == "volatile-lru"
 
 
@@ -130,6 +132,12 @@ def test_values_that_a_parameter_does_not_take_are_refused(account: Any, name: s
         make(account, "strict")
     refused = account.refusal(change, account, "strict", **{name.replace("-", "_"): value})
     assert refused == "InvalidParameterValue"
+
+
+def test_a_parameter_that_only_aws_has_is_refused_and_not_pretended(account: Any) -> None:
+    make(account, "honest")
+    assert account.refusal(change, account, "honest", activedefrag="yes") == "InvalidParameterCombination"
+    assert "not offered by the local cloud yet" in account.last_message
 
 
 def test_a_group_in_use_cannot_be_deleted_and_a_free_one_can(account: Any) -> None:

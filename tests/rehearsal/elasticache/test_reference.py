@@ -32,7 +32,9 @@ def test_tags_are_added_listed_and_removed(account: Any) -> None:
     client = account.elasticache
     arn = account.create("tagged")["ARN"]
     client.add_tags_to_resource(ResourceName=arn, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
-    assert client.remove_tags_from_resource(ResourceName=arn, TagKeys=["a"])["TagList"] == [{"Key": "b", "Value": "2"}]
+    assert client.remove_tags_from_resource(ResourceName=arn, TagKeys=["a"])["TagList"] == [
+        {"Key": "b", "Value": "2"}
+    ]
     assert account.refusal(client.remove_tags_from_resource, ResourceName=arn, TagKeys=["a"]) == "TagNotFound"
     missing = arn.replace("tagged", "missing")
     assert account.refusal(client.list_tags_for_resource, ResourceName=missing) == "ReplicationGroupNotFoundFault"

@@ -30,9 +30,7 @@ def sessions(account: Any) -> Any:
 
 
 def export(account: Any, until: Any, name: str, bucket: str = "sessions-backup") -> str:
-    account.elasticache.copy_snapshot(
-        SourceSnapshotName="nightly", TargetSnapshotName=name, TargetBucket=bucket
-    )
+    account.elasticache.copy_snapshot(SourceSnapshotName="nightly", TargetSnapshotName=name, TargetBucket=bucket)
     until(lambda: account.exists(bucket, f"{name}-0001.rdb"))
     account.snapshot_available("nightly")
     return f"arn:aws:s3:::{bucket}/{name}-0001.rdb"
@@ -209,10 +207,18 @@ def test_a_file_of_a_newer_engine_is_refused_by_the_older_one(sessions: Any, tmp
 
 def test_data_larger_than_the_node_ends_in_a_failed_creation(sessions: Any, tmp_path: Path) -> None:
     with Server(engines.available()[0], tmp_path) as server:
-        for number in range(14):
-            # Zeros: hundreds of MiB in memory, little in the file.
-            server.client().setrange(f"large:{number}", 20 * 2**20 - 1, b"\0")
+        # Zeros: many MiB in memory, little in the file.
+        server.client().setrange("large", 16 * 2**20 - 1, b"\0")
         server.client().save()
     arn = put(sessions, "large.rdb", server.rdb_path)
-    told = failed(sessions, "small", CacheNodeType="cache.t3.micro", SnapshotArns=[arn])
-    assert "a cache.t3.micro gives 268435456 bytes to data" in told
+    sessions.elasticache.create_cache_parameter_group(
+        CacheParameterGroupName="tight", CacheParameterGroupFamily=engines.available()[0].family, Description="x"
+    )
+    sessions.elasticache.modify_cache_parameter_group(
+        CacheParameterGroupName="tight",
+        ParameterNameValues=[{"ParameterName": "reserved-memory-percent", "ParameterValue": "98"}],
+    )
+    told = failed(
+        sessions, "small", CacheNodeType="cache.t3.micro", CacheParameterGroupName="tight", SnapshotArns=[arn]
+    )
+    assert "a cache.t3.micro gives 10737418 bytes to data" in told
