@@ -196,8 +196,9 @@ def rollback(
     else:
         cloud = contextlib.nullcontext()
     with cloud:
-        code = undo(run_id, approve=approve, mode=mode).result()["exit_code"]
-    raise typer.Exit(code)
+        result = undo(run_id, approve=approve, mode=mode).result()
+    print(f"\n{known['runbook']}: {result['status']} (exit code {result['exit_code']})")
+    raise typer.Exit(result["exit_code"])
 
 
 def _launch(runbook: Runbook, values: dict[str, Any], run_id: str) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 Outcome = Literal["pass", "warn", "fail"]
 
@@ -23,6 +24,8 @@ class Check:
 
 def checks_table(checks: Iterable[Check]) -> pd.DataFrame:
     """The checks as a DataFrame: check, outcome, found, remedy; failures first, then warnings."""
+    import pandas as pd  # costs a second, which the command line does not need
+
     order = {"fail": 0, "warn": 1, "pass": 2}
     ranked = sorted(checks, key=lambda check: order[check.outcome])
     rows = [(check.outcome, check.name, check.found, check.remedy) for check in ranked]

@@ -65,7 +65,7 @@ def export_snapshot(aws: Aws, name: str, bucket: str) -> Backup:
     key = f"{target}-0001.rdb"
     if not _object_exists(aws, bucket, key):
         aws.client("elasticache").copy_snapshot(SourceSnapshotName=name, TargetSnapshotName=target, TargetBucket=bucket)
-        wait(f"export to s3://{bucket}/{key}", lambda: "available" if _object_exists(aws, bucket, key) else "exporting", timeout=AN_HOUR)
+        wait(f"export to s3://{bucket}/{key}", lambda: snapshot_state(aws, name) if _object_exists(aws, bucket, key) else "exporting", timeout=AN_HOUR)
     return read_backup(aws, bucket, key, snapshot=name)
 
 

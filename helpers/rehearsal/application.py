@@ -112,6 +112,7 @@ class Application:
         for thread in threads:
             thread.start()
         self._stopping.wait()
+        self._meter.end()
         self._wake()
         self._poll_now.set()
         self._publish_now.set()
@@ -207,22 +208,24 @@ class Application:
                     self._meter.wrote(written)
                 pause = PAUSE_S
             except (WireError, Refused) as error:
+                left = wire is not None and wire.endpoint != self._endpoint.address
                 wire = self._failed(error, wire)
-                self._stopping.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                if not left:
+                    self._stopping.wait(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE_S)
             due = self._pace(due, 1 / self._options.rate)
 
     def _may_write(self) -> bool:
         """Return whether a write may be sent now; waits a moment where it may not."""
-        left = self._read_only_until - time.time()
-        if left <= 0 and self._endpoint.number:
-            self._read_only_since = None
-            return True
-        if left > 0 and self._read_only_since is None:
-            self._read_only_since = now_ms()
-            self._publish_now.set()
         with self._changed:
-            self._changed.wait(min(max(left, 0.001), POLL_S))
+            left = self._read_only_until - time.time()
+            if left <= 0 and self._endpoint.number:
+                self._read_only_since = None
+                return True
+            if left > 0 and self._read_only_since is None:
+                self._read_only_since = now_ms()
+                self._publish_now.set()
+            self._changed.wait(min(max(left, 0.001), POLL_S) if left > 0 else POLL_S)
         return False
 
     def _connected(self, wire: Wire | None) -> Wire:
@@ -246,6 +249,8 @@ class Application:
             return wire
         if wire is not None:
             wire.close()
+            if wire.endpoint != self._endpoint.address:
+                return None
         # The endpoint may have changed: look before connecting again.
         self._polled.clear()
         self._poll_now.set()

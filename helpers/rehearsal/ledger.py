@@ -181,12 +181,6 @@ class Ledger:
         with self._lock:
             return [self._look(key) for key in keys]
 
-    def present(self, look: Look) -> bool:
-        """Return whether a key should be there: its last acknowledged write was no deletion."""
-        with self._lock:
-            state = self._keys.get(look.key)
-            return state is not None and state.present and state.deleted_at <= look.upto
-
     def lost(self, look: Look, stored: int | None) -> int:
         """Return how many of the writes acknowledged at the look are missing, without recording it."""
         with self._lock:

@@ -47,7 +47,12 @@ class Meter:
         self._longest = (0.0, 0.0)
         self._endpoints: deque[dict[str, Any]] = deque(maxlen=KEPT_CHANGES)
         self._errors: Counter[str] = Counter()
+        self._ended = False
         self.reads = self.stale_reads = 0
+
+    def end(self) -> None:
+        """Say that no write will come any more: from now on that is no gap."""
+        self._ended = True
 
     def wrote(self, count: int = 1) -> None:
         """Record that writes were acknowledged now."""
@@ -100,7 +105,7 @@ class Meter:
         """Return everything measured, as the report has it (see `helpers.rehearsal.application`)."""
         now = now_ms()
         with self._lock:
-            if self._last_write:
+            if self._last_write and not self._ended:
                 # A gap that is still open counts with what it has.
                 self._note_longest(self._last_write, now - self._last_write)
             changed = len(self._endpoints) > 1

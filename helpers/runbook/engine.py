@@ -105,7 +105,7 @@ class Run:
         self.journal = Journal(self.directory / "journal.jsonl", read_only=self.mode == "plan")
         self._earlier_calls = self._read_calls()
         if self.mode == "rehearse":
-            os.environ.update(self._local_cloud())
+            self._enter_local_cloud()
         if self.mode == "apply" and self.parameters.get("plan_file"):
             self._expect(Path(self.parameters["plan_file"]))
         calls.watch(calls.Watch(self._on_call, self._on_write, PlannedWorld() if self.mode == "plan" else None))
@@ -137,15 +137,17 @@ class Run:
                 store.write_json(path, {**known, "mode": "apply"})
         return None
 
-    def _local_cloud(self) -> dict[str, str]:
-        """The standard AWS variables of the local cloud, started by the command line where none runs for this run."""
+    def _enter_local_cloud(self) -> None:
+        """Put the variables of the local cloud, started by the command line where none runs for this run, in place of every AWS setting of the user."""
         if os.environ.get("RUNBOOK_LOCAL_CLOUD") == str(self.directory):
-            return {}
+            return
         command = [sys.executable, "-m", "helpers.cli", "cloud", "prepare", self.runbook, "--run-directory", str(self.directory)]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RUNBOOK_PARAMETERS": json.dumps(self.parameters)})
         if done.returncode:
             raise RunbookError(f"The local cloud did not start: {done.stderr.strip()[-500:]}", "Install the rehearsal extra: `uv sync --all-extras`.")
-        return json.loads(done.stdout.strip().splitlines()[-1])
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]  # a profile or an endpoint of one service that stayed would lead to a real account
+        os.environ.update(json.loads(done.stdout.strip().splitlines()[-1]))
 
     # -- steps and effects -------------------------------------------------------------------------
 
@@ -343,7 +345,9 @@ class Run:
         self.show(display.evidence_card(title, evidence))
 
     def note(self, **metrics: Any) -> None:
-        """Keep measured numbers for result.json."""
+        """Keep measured numbers for result.json; a plan has measured nothing."""
+        if self.mode == "plan":
+            return
         self.metrics.update(metrics)
         self.journal.write("metrics", values=metrics)
 

@@ -145,7 +145,8 @@ def _kernel() -> Iterator[AsyncKernelManager]:
     It is spoken to over sockets in a folder of its own, which no other user of the machine can enter; their path must
     be short (104 bytes on macOS).
     """
-    with tempfile.TemporaryDirectory(prefix="rb-", ignore_cleanup_errors=True) as folder:
+    place = None if len(tempfile.gettempdir()) < 70 else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="rb-", dir=place, ignore_cleanup_errors=True) as folder:
         specs = KernelSpecManager(kernel_dirs=[])
         yield AsyncKernelManager(kernel_name=KERNEL, kernel_spec_manager=specs, transport="ipc", connection_file=f"{folder}/k.json")
 

@@ -46,7 +46,7 @@ def rollback(run_id: str, *, approve: str = "", mode: str = "") -> Run:
 
 def preview(run: Run) -> pd.DataFrame:
     """What a roll back of `run` would do now, newest effect first: effect, how it is undone."""
-    rows = [(undo.key, (undo.function.__doc__ or undo.function.__name__).strip().splitlines()[0]) for undo in undos(run)]
+    rows = [(undo.key.replace("/", ": "), (undo.function.__doc__ or undo.function.__name__).strip().splitlines()[0]) for undo in undos(run)]
     return pd.DataFrame(rows, columns=["effect", "undone by"])
 
 

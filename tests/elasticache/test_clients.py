@@ -104,7 +104,7 @@ def test_disconnecting_drops_the_writes_that_wait_for_the_end_of_a_pause(server,
     writing = [threading.Thread(target=write) for _ in range(5)]
     for thread in writing:
         thread.start()
-    until(lambda: connected_clients(ours)["last_command"].tolist().count("incr") == 5)
+    until(lambda: connected_clients(ours)["last_command"].tolist().count("incrby") == 5)
     assert disconnect_clients(ours) >= 5
     for thread in writing:
         thread.join()

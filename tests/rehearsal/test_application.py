@@ -228,6 +228,7 @@ def test_it_leaves_its_report_when_it_is_interrupted(application: Running) -> No
     left = json.loads(application.ledger.read_text())
     assert left["acknowledged_writes"] >= 300
     assert left == application.report()
+    assert left["write_gap_ms"] == left["longest_write_gap_ms"] == left["gaps"][0][1], "its end is no gap"
 
 
 def test_the_parameter_of_the_read_only_time_is_the_runbooks() -> None:
