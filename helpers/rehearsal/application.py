@@ -205,7 +205,7 @@ class Application:
             try:
                 wire = self._connected(wire)
                 if written := self._workload.write(wire):
-                    self._meter.wrote(written)
+                    self._meter.wrote(written, wire.endpoint)
                 pause = PAUSE_S
             except (WireError, Refused) as error:
                 left = wire is not None and wire.endpoint != self._endpoint.address

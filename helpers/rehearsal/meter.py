@@ -54,8 +54,8 @@ class Meter:
         """Say that no write will come any more: from now on that is no gap."""
         self._ended = True
 
-    def wrote(self, count: int = 1) -> None:
-        """Record that writes were acknowledged now."""
+    def wrote(self, count: int, endpoint: str) -> None:
+        """Record that writes were acknowledged now, by this endpoint."""
         now = now_ms()
         with self._lock:
             if self._last_write:
@@ -65,8 +65,9 @@ class Meter:
             self._steps[step] = self._steps.get(step, 0) + count
             if len(self._steps) > KEPT_MS // STEP_MS:
                 self._drop_old(now)
-            if self._endpoints and not self._endpoints[-1]["first_acknowledged_write"]:
-                self._endpoints[-1]["first_acknowledged_write"] = round(now)
+            change = self._endpoints[-1]
+            if not change["first_acknowledged_write"] and change["endpoint"] == endpoint:
+                change["first_acknowledged_write"] = round(now)
 
     def read(self, *, stale: bool) -> None:
         """Record an answered read, and whether it was older than what had been acknowledged before."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from helpers.aws.errors import RunbookError
 from helpers.elasticache import compare, compare_keys
 from helpers.elasticache.changes import Capture, CaptureError, CaptureLost
+from helpers.elasticache.clients import pause_writes, resume_writes
 from helpers.elasticache.copying import catch_up, copy_keys, copy_rest, resync
 from helpers.rehearsal.servers import Server
 
@@ -290,11 +291,13 @@ def test_any_commands_captured_and_copied_leave_equal_servers(source, target, ol
             catch_up(capture, source, target)
             for step in after:
                 execute(clients, step)
-            source.execute_command("CLIENT", "PAUSE", 30_000, "WRITE")
-            copy_rest(capture, source, target)
-            capture.check()
-            comparison = compare_keys(source, target, EVERYTHING)
-            source.execute_command("CLIENT", "UNPAUSE")
+            pause_writes(source, 30_000)
+            try:
+                copy_rest(capture, source, target)
+                capture.check()
+                comparison = compare_keys(source, target, EVERYTHING)
+            finally:
+                resume_writes(source)
         assert comparison.equal, comparison
         assert target.dbsize() == source.dbsize()
 
