@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
+import socket
 import threading
 import time
 from collections import deque
@@ -266,10 +267,14 @@ class Capture:
     def stop(self) -> None:
         """End the capture and its connection. Harmless when it has ended."""
         self._stopping.set()
+        if self._wire is None:
+            return
+        with contextlib.suppress(OSError):
+            # Wakes the thread, which waits for the server.
+            self._wire.socket.shutdown(socket.SHUT_RDWR)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
-        if self._wire is not None:
-            self._wire.close()
+        self._wire.close()
 
     def __enter__(self) -> Capture:
         return self

@@ -93,8 +93,8 @@ def is_downgrade(engine: str, version: str, new_engine: str, new_version: str) -
         return _numbers(new_version) < _numbers(version)
     if new_engine == "redis":
         return True
-    old_rdb, new_rdb = (RDB_VERSIONS.get((e, minor(v)), 0) for e, v in ((engine, version), (new_engine, new_version)))
-    return new_rdb < old_rdb
+    old_rdb, new_rdb = RDB_VERSIONS.get((engine, minor(version))), RDB_VERSIONS.get((new_engine, minor(new_version)))
+    return None not in (old_rdb, new_rdb) and new_rdb < old_rdb
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ Times are Unix milliseconds unless they say otherwise:
     lost_keys                  up to 20 of them: key, acknowledged (number), found (number or null), lost (writes)
     unacknowledged_writes      writes without an answer or refused: unknown, never counted as lost
     reads, stale_reads         reads answered, and those older than what was acknowledged before them
+    cache_hits, cache_misses   reads for which the query cache had "SELECT * FROM users;", and had not
     sessions                   users logged in
     sessions_missing           users who were logged out by the loss of their session
     longest_write_gap_ms       the longest time from one acknowledged write to the next
@@ -275,9 +276,9 @@ class Application:
             endpoint = self._endpoint
             try:
                 wire = self._connected(wire)
-                stale = self._workload.read(wire)
+                stale, hit = self._workload.read(wire)
                 # A read of the endpoint that was left meanwhile says nothing about the new one.
-                self._meter.read(stale=stale and self._endpoint is endpoint)
+                self._meter.read(stale=stale and self._endpoint is endpoint, hit=hit)
             except (WireError, Refused) as error:
                 wire = self._failed(error, wire)
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from helpers.rehearsal.wire import Command, Wire
-from helpers.rehearsal.workload import USERS
+from helpers.rehearsal.workload import CACHED, USERS
 
 # Written last, with what was asked for: a group that has it is filled.
 MARKER = "rehearsal:dataset"
@@ -92,7 +92,7 @@ def _keys(count: int, chance: random.Random) -> Iterator[tuple[bytes | str, list
 def _special() -> Iterator[tuple[bytes | str, list[Command]]]:
     """Yield the keys that have a story, and those at the edges of what a type can hold."""
     rows = json.dumps([{"id": number, "name": name} for number, name in enumerate(USERS, 1)])
-    for sql in ("SELECT * FROM users;", "SELECT * FROM users ORDER BY name;", "SELECT count(*) FROM users;"):
+    for sql in (CACHED, "SELECT * FROM users ORDER BY name;", "SELECT count(*) FROM users;"):
         yield sql, [("SET", sql, rows if "*)" not in sql else "10")]
     scores = ("-inf", "Zoe", "-0.1", "bob", "0", "alice", "0.1", "charles", "0.30000000000000004", "donny", "1e300", "elie")
     yield "scores:edges", [("ZADD", "scores:edges", *scores, "+inf", "fabian")]

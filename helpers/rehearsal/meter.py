@@ -48,7 +48,7 @@ class Meter:
         self._endpoints: deque[dict[str, Any]] = deque(maxlen=KEPT_CHANGES)
         self._errors: Counter[str] = Counter()
         self._ended = False
-        self.reads = self.stale_reads = 0
+        self._reads = {"reads": 0, "stale_reads": 0, "cache_hits": 0, "cache_misses": 0}
 
     def end(self) -> None:
         """Say that no write will come any more: from now on that is no gap."""
@@ -69,15 +69,16 @@ class Meter:
             if not change["first_acknowledged_write"] and change["endpoint"] == endpoint:
                 change["first_acknowledged_write"] = round(now)
 
-    def read(self, *, stale: bool) -> None:
-        """Record an answered read, and whether it was older than what had been acknowledged before."""
+    def read(self, *, stale: bool, hit: bool) -> None:
+        """Record an answered read: whether it was older than what had been acknowledged, and whether the cache had the rows."""
         now = now_ms()
         with self._lock:
             if self._last_read:
                 self._longest_read_gap = max(self._longest_read_gap, now - self._last_read)
             self._last_read = now
-            self.reads += 1
-            self.stale_reads += stale
+            self._reads["reads"] += 1
+            self._reads["stale_reads"] += stale
+            self._reads["cache_hits" if hit else "cache_misses"] += 1
 
     def moved(self, endpoint: str) -> None:
         """Record that the application uses this endpoint from now on."""
@@ -93,7 +94,7 @@ class Meter:
 
     def failed(self, error: Exception) -> None:
         """Count an error under its text, without the addresses and numbers in it."""
-        text = f"{type(error).__name__}: {re.sub(r'[0-9]+', 'N', str(error))}"[:200]
+        text = re.sub(r"[0-9]+", "N", str(error))[:200]
         with self._lock:
             known = text in self._errors or len(self._errors) < ERROR_TEXTS
             self._errors[text if known else "other errors"] += 1
@@ -117,8 +118,7 @@ class Meter:
                 "gap_started": last.get("gap_started", round(self._longest[0], 1)),
                 "gaps": [[round(at, 1), round(size, 1)] for size, at in sorted(self._longest_gaps, reverse=True)],
                 "longest_read_gap_ms": round(self._longest_read_gap, 1),
-                "reads": self.reads,
-                "stale_reads": self.stale_reads,
+                **self._reads,
                 "errors": dict(self._errors),
                 "endpoints": [dict(one) for one in self._endpoints],
                 "timeline": self._timeline(),

@@ -22,6 +22,8 @@ PAGES = ("home", "search", "cart", "checkout", "account", "help", "news", "offer
 TTL_S = 6 * 3600
 HISTORY = 20
 QUERIES = 100
+# The query that the scenario's data set has an answer to.
+CACHED = "SELECT * FROM users;"
 VISITED = 40
 HISTORIES = 100
 # Deleted sessions that are still watched for coming back.
@@ -69,11 +71,15 @@ class Workload:
             return self._log_in(wire)
         return int(getattr(self, f"_{self._next()}")(wire))
 
-    def read(self, wire: Wire) -> bool:
-        """Read one session as a page view does; return whether it was older than what was acknowledged before."""
+    def read(self, wire: Wire) -> tuple[bool, bool]:
+        """Read a session and the query cache, as a page view does.
+
+        Returns whether the session was older than what had been acknowledged before, and whether the
+        cache had the rows of `CACHED`.
+        """
         look = self.ledger.look([random.choice(list(self._sessions))])[0]
-        stamp = wire.ask(("HGET", look.key, "stamp"), ("GET", "SELECT * FROM users;"))[0]
-        return self.ledger.lost(look, stored_of(look.key, _raised(stamp))) > 0
+        stamp, rows = map(_raised, wire.ask(("HGET", look.key, "stamp"), ("GET", CACHED)))
+        return self.ledger.lost(look, stored_of(look.key, stamp)) > 0, rows is not None
 
     def audit(self, wire: Wire, current: Callable[[], bool]) -> bool:
         """Compare everything acknowledged with what the server holds; return whether it was finished.
@@ -129,7 +135,8 @@ class Workload:
         return self._store_text(wire, f"token:live:{self._random.randrange(self._count):04d}", "csrf " + "x" * 40)
 
     def _query(self, wire: Wire) -> int:
-        sql = f"SELECT * FROM orders WHERE user = '{self._random.choice(USERS)}' AND page = {self._random.randrange(QUERIES // 10)};"
+        user, page = self._random.choice(USERS), self._random.randrange(QUERIES // len(USERS))
+        sql = f"SELECT * FROM orders WHERE user = '{user}' AND page = {page};"
         return self._store_text(wire, sql, '[{"id": 1, "item": "book"}, {"id": 2, "item": "lamp"}]')
 
     def _store_text(self, wire: Wire, key: str, text: str) -> int:

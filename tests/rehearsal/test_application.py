@@ -24,6 +24,7 @@ from helpers.rehearsal.scenario import Access
 from helpers.rehearsal.servers import Server
 
 Until = Callable[..., Any]
+SESSIONS = 100
 
 
 class Running:
@@ -38,7 +39,7 @@ class Running:
         scenario.ensure_bucket(access, self.bucket)
         self.point_at(self.server)
         self.process = self._start()
-        self.wait(lambda report: report["acknowledged_writes"] > 300)
+        self.wait(lambda report: report["acknowledged_writes"] > SESSIONS)
 
     @property
     def server(self) -> Server:
@@ -86,7 +87,7 @@ class Running:
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "helpers.rehearsal.application", "--bucket", self.bucket]
-        command += ["--parameter", self.parameter, "--read-only-parameter", self.read_only_parameter]
+        command += ["--sessions", str(SESSIONS), "--parameter", self.parameter, "--read-only-parameter", self.read_only_parameter]
         environment = scenario.application_environment(self.access.variables)
         return subprocess.Popen([*command, "--ledger", str(self.ledger)], env=environment, stderr=subprocess.DEVNULL)
 
@@ -108,7 +109,7 @@ def test_a_run_with_errors_but_without_loss_reports_none(application: Running) -
     left = application.end()
     assert any("NOREPLICAS" in text for text in left["errors"])
     assert (left["acknowledged_writes_lost"], left["stale_reads"], left["sessions_missing"]) == (0, 0, 0)
-    assert left["sessions"] == 300
+    assert left["sessions"] == SESSIONS
     assert left["reads"] > 20
     assert left["audited_endpoint"] == left["endpoint"] == f"127.0.0.1:{application.server.port}"
 
@@ -155,7 +156,7 @@ def test_it_moves_with_the_parameter_even_while_writes_are_paused(application: R
     assert report["audited_endpoint"] == report["endpoint"] == f"127.0.0.1:{new.port}"
     assert report["acknowledged_writes_lost"] == 0
     assert report["unacknowledged_writes"] == 1, "the write that was held back when the endpoint changed"
-    assert report["errors"] == {"WireError: given up: the endpoint changed": 1}
+    assert report["errors"] == {"given up: the endpoint changed": 1}
     change = report["endpoints"][1]
     assert report["write_gap_ms"] == change["write_gap_ms"] < 2_000
     assert 0 <= change["first_acknowledged_write"] - change["since"] < 1_000
@@ -192,7 +193,7 @@ def test_an_empty_server_means_that_everyone_is_logged_out(application: Running)
     application.point_at(application.another())
     application.wait(lambda report: len(report["endpoints"]) == 2)
     report = application.audited()
-    assert report["sessions_missing"] == 300
+    assert report["sessions_missing"] == SESSIONS
     # All but those of users who have logged out, whose sessions are rightly missing.
     assert 0.8 * frozen["acknowledged_writes"] < report["acknowledged_writes_lost"] <= frozen["acknowledged_writes"]
 
@@ -226,7 +227,7 @@ def test_it_leaves_its_report_when_it_is_interrupted(application: Running) -> No
     application.process.send_signal(signal.SIGINT)
     assert application.process.wait(10) == 0
     left = json.loads(application.ledger.read_text())
-    assert left["acknowledged_writes"] >= 300
+    assert left["acknowledged_writes"] >= SESSIONS
     assert left == application.report()
     assert left["write_gap_ms"] == left["longest_write_gap_ms"] == left["gaps"][0][1], "its end is no gap"
 
