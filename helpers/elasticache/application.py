@@ -39,6 +39,8 @@ class Report:
             "endpoint now": "endpoint",
         }
         rows = [(label, self.values[key]) for label, key in shown.items() if key in self.values]
+        if "audited_at" in self.values:
+            rows.append(("counted at", time.strftime("%H:%M:%S", time.localtime(self.values["audited_at"]))))
         rows += [("error met", f"{text}: {count}") for text, count in (self.values.get("errors") or {}).items()]
         return pd.DataFrame(rows, columns=["the application says", "value"])
 
@@ -60,14 +62,17 @@ def application_report(aws: Aws, upgrade: Upgrade) -> Report:
     asked = time.time()
 
     def state() -> str:
-        found = _read(aws, upgrade.application_report)
+        found = read_report(aws, upgrade.application_report)
         return "audited" if found.get("audited_at", 0) >= asked else "auditing" if found else "absent"
 
     wait("the application's audit", state, until=("audited",), timeout=AUDIT_WAIT)
-    return Report(_read(aws, upgrade.application_report))
+    return Report(read_report(aws, upgrade.application_report))
 
 
-def _read(aws: Aws, uri: str) -> dict[str, Any]:
+def read_report(aws: Aws, uri: str) -> dict[str, Any]:
+    """The report as it is now; empty where there is none, or no `uri`. Raises `RunbookError` where it is no JSON."""
+    if not uri:
+        return {}
     bucket, key = split_s3(uri)
     try:
         return json.loads(aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())

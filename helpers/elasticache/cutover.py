@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from helpers.aws import Aws, RunbookError, act, effect, planning, wait
 from helpers.aws.effects import note, recall
 from helpers.elasticache import clients, copying
+from helpers.elasticache.application import read_report
 from helpers.elasticache.compare import compare, compare_keys
 from helpers.elasticache.groups import Group, describe_group, group_exists, wait_available
 from helpers.elasticache.live import OURS, Changes, open_redis
@@ -42,6 +43,7 @@ class Move:
     freeze: str
     freeze_limit_ms: int
     read_only_parameter: str
+    application_report: str
     fence: str
     fence_group: str
 
@@ -95,7 +97,7 @@ def undo_switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Grou
     if not upgrade.keeps_writes:
         compare_and_set(aws, read_parameter(aws, upgrade.parameter), new.endpoint, old.endpoint)
         return Switched(new.endpoint, old.endpoint, note="switched back; the classic procedure carries nothing back")
-    back = Move(upgrade.parameter, new, old, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, found.fence, upgrade.named(upgrade.family))
+    back = Move(upgrade.parameter, new, old, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, upgrade.application_report, found.fence, upgrade.named(upgrade.family))
     return carry_application(aws, back, Changes(new))
 
 
@@ -109,7 +111,7 @@ def switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Group, ch
         if before.value != new.endpoint:
             compare_and_set(aws, before, old.endpoint, new.endpoint)
         return Switched(old.endpoint, new.endpoint, "nothing: the classic procedure", time.time())
-    move = Move(upgrade.parameter, old, new, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, found.fence, upgrade.named("watch"))
+    move = Move(upgrade.parameter, old, new, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, upgrade.application_report, found.fence, upgrade.named("watch"))
     return carry_application(aws, move, changes)
 
 
@@ -131,7 +133,7 @@ def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
     started = time.monotonic()
     _freeze(aws, move)
     try:
-        last = act("redis", "RESTORE", move.target.id, lambda: _carry_last(move, changes, started), source=move.source.id) or 0
+        last = act("redis", "RESTORE", move.target.id, lambda: _carry_last(aws, move, changes, started), source=move.source.id) or 0
         _hold(move)
         compare_and_set(aws, before, move.source.endpoint, move.target.endpoint)
     except BaseException:
@@ -178,12 +180,12 @@ def _thaw(aws: Aws, move: Move) -> None:
         put_parameter(aws, move.read_only_parameter, LIFTED)
 
 
-def _carry_last(move: Move, changes: Changes, started: float) -> int:
+def _carry_last(aws: Aws, move: Move, changes: Changes, started: float) -> int:
     """Carry and compare what changed up to the freeze; returns the number of keys. Raises `RunbookError` when time runs out."""
     limit = started + move.freeze_limit_ms / 1000 * 0.8
     with open_redis(move.source, "last") as source, open_redis(move.target, "last") as target:
         if move.freeze != "client_pause":
-            _await_silence(changes, limit)
+            _await_silence(aws, move, changes, limit)
         copied, keys = copying.copy_rest(changes.capture, source, target, known=changes.streams)
         wrong = compare_keys(source, target, keys)
     if not wrong.equal:
@@ -193,10 +195,10 @@ def _carry_last(move: Move, changes: Changes, started: float) -> int:
     return copied.keys
 
 
-def _await_silence(changes: Changes, limit: float) -> None:
-    """Wait until the application, told by its flag, has made no change for a while."""
+def _await_silence(aws: Aws, move: Move, changes: Changes, limit: float) -> None:
+    """Wait until the application, told by its flag, says that it stopped (`read_only_since`), or has made no change for a while."""
     quiet_since, seen = time.monotonic(), changes.capture.pending
-    while time.monotonic() - quiet_since < FLAG_SETTLE:
+    while time.monotonic() - quiet_since < FLAG_SETTLE and not read_report(aws, move.application_report).get("read_only_since"):
         if time.monotonic() > limit:
             raise RunbookError("The application goes on writing although its read-only flag is set; the flag was lifted.", "Check that it obeys the parameter.")
         time.sleep(0.01)

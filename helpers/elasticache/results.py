@@ -23,6 +23,4 @@ def measured(application: Report, switched: Switched, verified: Verified) -> dic
         "keys_compared": last.keys_compared if compared else None,
         "keys_different": last.keys_different if compared else None,
         "freeze_ms": round(switched.freeze_ms, 1),
-        "last_keys": switched.last_keys,
-        "late_keys": switched.late_keys,
     }

@@ -46,7 +46,8 @@ class Upgraded:
 
     def table(self) -> pd.DataFrame:
         """Version before and after, then the events."""
-        rows = [("version before", self.before), ("version after", self.after), *(("event", one) for one in self.events)]
+        told = [("" if number else "events", one) for number, one in enumerate(self.events)]
+        rows = [("version before", self.before), ("version after", self.after), *told]
         return pd.DataFrame(rows, columns=["", self.group.id])
 
 

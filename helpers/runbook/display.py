@@ -65,7 +65,7 @@ def table(frame: pd.DataFrame, marks: bool = False) -> str:
     head = "".join(f'<th style="{CELL};white-space:nowrap">{html.escape(str(name))}</th>' for name in frame.columns)
     rows = []
     for row in frame.itertuples(index=False):
-        cells = [html.escape(_text(value)) for value in row]
+        cells = [html.escape(as_text(value)) for value in row]
         if marks and cells and cells[0] in MARKS:
             cells[0] = f'<span style="color:{COLOURS[cells[0]]};font-weight:600;white-space:nowrap">{MARKS[cells[0]]}</span>'
         rows.append("<tr>" + "".join(f'<td style="{CELL}">{cell}</td>' for cell in cells) + "</tr>")
@@ -86,7 +86,7 @@ def table_card(title: str, frame: pd.DataFrame) -> Card:
     outcomes = set(frame["outcome"])
     status = next((one for one in ("fail", "warn") if one in outcomes), "pass")
     counts = ", ".join(f"{(frame['outcome'] == one).sum()} {one}" for one in ("pass", "warn", "fail") if one in outcomes)
-    return card(title, status, table(frame, marks=True), _as_text(frame), counts)
+    return card(title, status, table(frame, marks=True), _columns(frame), counts)
 
 
 def evidence_card(title: str, evidence: Any) -> Card:
@@ -133,7 +133,7 @@ def run_card(run: Any) -> Card:
         ],
         columns=["", " "],
     )
-    return card(run.runbook, "running", table(frame), _as_text(frame))
+    return card(run.runbook, "running", table(frame), _columns(frame))
 
 
 def summary_card(run: Any) -> Card:
@@ -163,7 +163,7 @@ def plan_text(writes: list[Any]) -> str:
     for write in writes:
         one = write if isinstance(write, dict) else vars(write)
         lines.append(f"{_sign(one)} {one['service']}:{one['operation']}  {one['resource']}")
-        lines += [f"      {name} = {_text(value)}" for name, value in one["parameters"].items()]
+        lines += [f"      {name} = {as_text(value)}" for name, value in one["parameters"].items()]
     return "\n".join(lines)
 
 
@@ -189,20 +189,21 @@ def _evidence_html(evidence: Any) -> str:
 
 def _evidence_text(evidence: Any) -> str:
     if isinstance(evidence, pd.DataFrame):
-        return _as_text(evidence)
-    return _as_text(evidence.table()) if hasattr(evidence, "table") else str(evidence)
+        return _columns(evidence)
+    return _columns(evidence.table()) if hasattr(evidence, "table") else str(evidence)
 
 
-def _as_text(frame: pd.DataFrame) -> str:
+def _columns(frame: pd.DataFrame) -> str:
     """A DataFrame as left-aligned columns, cut at 100 characters each."""
-    rows = [[_text(value)[:100] for value in row] for row in frame.itertuples(index=False)]
+    rows = [[as_text(value)[:100] for value in row] for row in frame.itertuples(index=False)]
     if any(str(name).strip() for name in frame.columns):
         rows.insert(0, [str(name) for name in frame.columns])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as a reader wants it: yes and no, thousands with commas."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

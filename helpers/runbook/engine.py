@@ -24,6 +24,7 @@ from helpers.aws.errors import RunbookError, explain
 from helpers.aws.planned import UNKNOWN, PlannedWorld
 from helpers.runbook import display, parameters, store
 from helpers.runbook.journal import Journal
+from helpers.runbook.redact import hide, redact
 
 MODES = ("rehearse", "plan", "apply")
 CONTROL = {"mode", "approve", "run_id", "plan_file"}  # parameters that say how to run, not what to do
@@ -115,6 +116,9 @@ class Run:
         except RunbookError as error:
             self._end("failed", str(error))
             raise
+        credentials = self.aws.session.get_credentials() if self.aws.session else None
+        if credentials:
+            hide(credentials.secret_key, credentials.token)
         effects.record_with(self)
         self.journal.write("started", mode=self.mode, who=self.aws.caller, account=self.aws.account, region=self.aws.region, user=_user(), pid=os.getpid())
         self._save()
@@ -335,7 +339,8 @@ class Run:
     # -- the end -----------------------------------------------------------------------------------
 
     def show(self, card: display.Card) -> None:
-        """Display a card now and keep it for the report."""
+        """Display a card now and keep it for the report; secrets in it are masked."""
+        card = display.Card(redact(card.html), redact(card.text), card.title)
         self.cards.append(card)
         self.journal.write("card", title=card.title, html=card.html)
         display.display(card)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import copy
 import os
 import signal
 import sys
@@ -31,6 +32,7 @@ from helpers.aws.errors import RunbookError
 from helpers.runbook import parameters as schema
 from helpers.runbook import store
 from helpers.runbook.journal import Journal
+from helpers.runbook.redact import redact
 
 KERNEL = "python3"
 STARTUP = 120  # seconds that a kernel may take to start, on a busy machine
@@ -104,7 +106,7 @@ class _Notebook(NotebookExecutionManager):
     """papermill's bookkeeping of cells, saved atomically and readable by the owner only."""
 
     def save(self, **kwargs: Any) -> None:
-        store.write_private(Path(self.output_path), nbformat.writes(self.nb))
+        store.write_private(Path(self.output_path), redact(nbformat.writes(_without_bars(self.nb))))
         self.last_save_time = self.now()
 
 
@@ -177,6 +179,18 @@ def _interrupting(kernel: AsyncKernelManager) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _without_bars(notebook: Any) -> Any:
+    """A copy of the notebook in which a progress bar is what it was last, and nothing where that is blank."""
+    kept = copy.deepcopy(notebook)
+    for cell in kept.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = "\n".join(line.rsplit("\r", 1)[-1] for line in output.text.split("\n"))
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
+    return kept
 
 
 def _first_error(notebook: Any) -> str:

@@ -14,6 +14,7 @@ except ImportError:  # pragma: no cover - the product runs on Linux and macOS
     fcntl = None
 
 from helpers.aws.errors import RunbookError
+from helpers.runbook.redact import redact
 
 
 class Journal:
@@ -28,7 +29,7 @@ class Journal:
         entry = {"at": time.time(), "type": type, **fields}
         self.entries.append(entry)
         if self._file is not None:
-            self._file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+            self._file.write(redact(json.dumps(entry, ensure_ascii=False, default=str)) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         return entry

@@ -48,8 +48,16 @@ def _newest(run: Any) -> list[dict[str, Any]]:
     return list(entries.values())
 
 
+UNITS = {"_ms": " ms", "_s": " s", "_bytes": " bytes"}
+
+
 def _numbers(metrics: dict[str, Any]) -> str:
-    shown = [(name.replace("_", " "), value) for name, value in metrics.items() if isinstance(value, (int, float, str)) and not isinstance(value, bool)]
-    if not shown:
-        return ""
-    return '<div class="numbers">' + "".join(f"<div><b>{html.escape(display._text(value))}</b>{html.escape(name)}</div>" for name, value in shown) + "</div>"
+    shown = [_named(name, value) for name, value in metrics.items() if isinstance(value, (int, float, str)) and not isinstance(value, bool)]
+    return '<div class="numbers">' + "".join(f"<div><b>{html.escape(value)}</b>{html.escape(name)}</div>" for name, value in shown) + "</div>" if shown else ""
+
+
+def _named(name: str, value: Any) -> tuple[str, str]:
+    """`write_gap_ms`, 108.3 -> `write gap`, `108 ms`."""
+    suffix = next((one for one in UNITS if name.endswith(one)), "")
+    number = f"{value:,.0f}" if suffix and isinstance(value, (int, float)) else display.as_text(value)
+    return name.removesuffix(suffix).replace("_", " "), number + UNITS.get(suffix, "")

@@ -23,7 +23,7 @@ def draw(run: Any) -> Figure:
     marks = [(write["at"] - origin, rows[write["step"]]) for write in run.writes() if write["step"] in rows]
     if marks:
         axes.plot(*zip(*marks, strict=True), "k|", markersize=9, label="a write")
-        axes.legend(loc="lower right", fontsize=8, frameon=False)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
     axes.set_yticks(range(len(steps)), [step["title"] for step in steps], fontsize=9)
     axes.invert_yaxis()
     axes.margins(x=0.1)

@@ -11,7 +11,7 @@ import redis
 from helpers.aws.errors import RunbookError
 from helpers.elasticache import compare, compare_keys
 from helpers.elasticache.changes import Capture
-from helpers.elasticache.copying import CopyError, catch_up, copy_keys, copy_rest, resync
+from helpers.elasticache.copying import CopyError, catch_up, copy_keys, copy_rest, copy_streams, resync
 from helpers.elasticache.wire import Wire, databases, scan
 
 
@@ -144,6 +144,19 @@ def test_catching_up_ends_with_few_changes_left_and_the_rest_is_exact(source, ta
         assert compare_keys(source, target, keys).equal
         source.execute_command("CLIENT", "UNPAUSE")
         equal(source, target)
+
+
+def test_streams_that_are_as_they_were_are_left_out_of_the_last_copy(source, target, fill):
+    fill(source)
+    with Capture(source).start() as capture:
+        copy_keys(source, target, all_keys(source))
+        known = copy_streams(source, target, capture.streams)
+        assert set(known) == capture.streams and len(known) == 9
+        source.xack("stream", "workers", "2-1")
+        source.xreadgroup("nobody", "anna", {"stream:new": ">"})
+        _, keys = copy_rest(capture, source, target, known=known)
+        assert {key for key in keys if key[0] == 0} == {(0, b"stream"), (0, b"stream:new")}
+    equal(source, target)
 
 
 def test_a_round_that_fails_keeps_its_keys_captured(source, target):

@@ -1,0 +1,30 @@
+"""Keep secrets out of what is shown and stored: the credentials in use, by value, and what looks like one."""
+
+from __future__ import annotations
+
+import os
+import re
+
+MASK = "(secret)"
+SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
+SHORTEST = 12  # a shorter value, such as the local cloud's, would mask ordinary words
+PATTERNS = (
+    re.compile(r"(?i)(\"?(?:aws_)?(?:secret_?access_?key|session_?token|auth_?token|password)\"?\s*[=:]\s*)([\"']?)(?!\(secret\))[^\s\"',}&<]{8,}"),
+    re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
+)
+
+_values: set[str] = set()
+
+
+def hide(*values: str | None) -> None:
+    """Mask these exact values from now on."""
+    _values.update(value for value in values if value and len(value) >= SHORTEST)
+
+
+def redact(text: str) -> str:
+    """`text` with every known secret value, and every `name = value` that names a secret, masked."""
+    for value in (*_values, *(os.environ.get(name, "") for name in SECRET_VARIABLES)):
+        if len(value) >= SHORTEST:
+            text = text.replace(value, MASK)
+    text = PATTERNS[0].sub(lambda found: f"{found[1]}{found[2]}{MASK}", text)
+    return PATTERNS[1].sub(MASK, text)
