@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 import warnings
 from collections.abc import Callable, Collection
@@ -16,6 +17,7 @@ with warnings.catch_warnings():
     from tqdm.auto import tqdm
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0  # seconds
+SHOWN_AFTER = 0.5  # seconds: what is over sooner needs no bar
 ELAPSED = "{desc} {elapsed}"
 
 
@@ -39,10 +41,10 @@ def wait(
     In a plan the state is not awaited. Raises `WaitFailed`.
     """
     started, pause = time.monotonic(), FIRST_PAUSE
-    with tqdm(total=0, bar_format=ELAPSED, leave=False) as bar:
+    with tqdm(total=0, bar_format=ELAPSED, leave=False, delay=SHOWN_AFTER, file=sys.stdout) as bar:
         while True:
             now = state()
-            bar.set_description_str(f"{title}: {now}")
+            bar.set_description_str(f"{title}: {now}", refresh=time.monotonic() - started > SHOWN_AFTER)
             if now in until or planning():
                 return now
             if now in fail:

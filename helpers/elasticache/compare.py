@@ -1,9 +1,9 @@
 """Compare two Redis or Valkey servers key by key: every type, every database, every TTL.
 
-Most keys are compared by a digest that a script computes inside each server, about 200 keys a call,
-so that values do not cross the network. A key in a batch whose digests differ, a big key and a
-stream are read and compared here. What differs is looked at twice, a moment apart, so that a key
-that expired or changed between the two reads is not taken for a loss.
+Both servers are asked at once, in pipelines of short commands that hold up nobody. Small values are
+read and compared here; of larger ones a script in each server computes digests, so that they do not
+cross the network; the largest are read in chunks. What differs is looked at twice, a moment apart,
+so that a key that expired or changed between the two reads is not taken for a loss.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import fnmatch
 import html
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,79 +22,66 @@ import pandas as pd
 import redis
 from tqdm.auto import tqdm
 
-from helpers.elasticache.values import LOOK, READ, WHOLE_BYTES, Seen, look_packed, same, same_in_chunks, seen
-from helpers.elasticache.wire import Pair, batches, by_database, databases, milliseconds, scan
+from helpers.elasticache.values import (
+    LOOK,
+    READ,
+    WHOLE_BYTES,
+    Seen,
+    facts,
+    look_packed,
+    pack_read,
+    read_replies,
+    same,
+    same_in_chunks,
+    seen,
+)
+from helpers.elasticache.wire import Pair, Wire, batches, by_database, databases, in_flight, milliseconds, pack, scan
 
 Key = tuple[int, bytes]
 
 KINDS = ("missing", "extra", "changed", "ttl")
-READ_BATCH = 200
 EXISTS_BATCH = 500
 # How long after the first look a differing key is looked at again.
 SECOND_LOOK_S = 0.25
-# Calls of the digest script that wait at each server: one to work on, one to go on with.
-IN_FLIGHT = 2
-SCRIPT_ITEMS = 2000
-SCRIPT_BYTES = 512 * 1024
+# Values that take less memory than this are read, larger ones are digested where scripts may run.
+READ_BYTES = 2048
+# A call of the script takes values of about so many bytes together: one to two milliseconds.
+SCRIPT_BYTES = 256 * 1024
 SHOWN = 20
 
-# One digest for a batch of keys, their TTLs, and the places of the keys that are left to be read.
+# The digests of the values of KEYS, all of the type ARGV[1].
 #
-# - Sets and hashes come in any order: sorted, except small hashes, which keep theirs through RDB,
-#   DUMP and RESTORE (an unsorted hash in another order costs a second, typed look, no more).
+# - Sets and hashes come in any order: sorted.
 # - A score is text: Redis 6.2 writes 0.10000000000000001 where Valkey writes 0.1, hence tonumber.
 # - cmsgpack writes lengths, so that ("ab", "c") and ("a", "bc") differ.
-# - The work of one call is bounded by bytes and items; the first reply says how many keys it did.
 _DIGEST = """
-local call, pack, number, find, sort = redis.call, cmsgpack.pack, tonumber, string.find, table.sort
-local whole, most_items, most_bytes = number(ARGV[1]), number(ARGV[2]), number(ARGV[3])
-local values, ttls, left, items, bytes, done = {}, {}, {}, 0, 0, 0
+local kind, digests = ARGV[1], {}
 for i, key in ipairs(KEYS) do
-  local kind, value = call('TYPE', key)['ok'], false
-  ttls[i] = call('PTTL', key)
+  local value
   if kind == 'string' then
-    value = call('GETRANGE', key, 0, whole)
-    bytes = bytes + #value
-    if #value > whole then
-      value = false
-      left[#left + 1] = i
-    elseif string.sub(value, 1, 4) == 'HYLL' then
+    value = redis.call('GET', key) or ''
+    if string.sub(value, 1, 4) == 'HYLL' then
       value = string.sub(value, 1, 8) .. string.sub(value, 17)
     end
-  elseif kind ~= 'none' then
-    local size = call('MEMORY', 'USAGE', key) or 0
-    if size > whole or not (kind == 'hash' or kind == 'list' or kind == 'set' or kind == 'zset') then
-      left[#left + 1] = i
-    else
-      bytes = bytes + size
-      if kind == 'hash' then
-        value = call('HGETALL', key)
-        if #value > 128 then
-          local fields = {}
-          for j = 1, #value, 2 do fields[(j + 1) / 2] = #value[j] .. ':' .. value[j] .. value[j + 1] end
-          sort(fields)
-          value = fields
-        end
-      elseif kind == 'list' then
-        value = call('LRANGE', key, 0, -1)
-      elseif kind == 'set' then
-        value = call('SMEMBERS', key)
-        sort(value)
-      else
-        value = call('ZRANGE', key, 0, -1, 'WITHSCORES')
-        for j = 2, #value, 2 do
-          local score = value[j]
-          if #score > 15 or find(score, '[.en]') then value[j] = number(score) end
-        end
-      end
-      items = items + #value
+  elseif kind == 'list' then
+    value = redis.call('LRANGE', key, 0, -1)
+  elseif kind == 'set' then
+    value = redis.call('SMEMBERS', key)
+    table.sort(value)
+  elseif kind == 'hash' then
+    local fields = redis.call('HGETALL', key)
+    value = {}
+    for j = 1, #fields, 2 do
+      value[(j + 1) / 2] = #fields[j] .. ':' .. fields[j] .. fields[j + 1]
     end
+    table.sort(value)
+  else
+    value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    for j = 2, #value, 2 do value[j] = tonumber(value[j]) end
   end
-  values[2 * i - 1], values[2 * i] = kind, value
-  done = i
-  if items >= most_items or bytes >= most_bytes then break end
+  digests[i] = redis.sha1hex(cmsgpack.pack(value))
 end
-return {redis.sha1hex(pack(values)), done, ttls, left, call('TIME')}
+return digests
 """
 
 
@@ -185,16 +173,16 @@ def compare(
     target: redis.Redis,
     *,
     ttl_tolerance_ms: int = 2000,
-    batch: int = 100,
+    batch: int = 200,
     ignore: Collection[str | bytes] = (),
     progress: bool = True,
 ) -> Comparison:
     """Return how the keys of `target` differ from those of `source`, in all databases.
 
     An expiry is compared as a point in time on each server's clock, to `ttl_tolerance_ms`. `batch`
-    is the number of keys of one script call, which blocks each server about 10 microseconds a key.
-    `ignore` are glob patterns of keys to leave out, as KEYS takes them. Uses EVAL, which waits while
-    CLIENT PAUSE WRITE is on: `compare_keys` does not. Where scripts are refused, values are read.
+    is the number of keys of one pipeline. `ignore` are glob patterns of keys to leave out, as KEYS
+    takes them. Uses EVAL for values above 2 KiB, which waits while CLIENT PAUSE WRITE is on:
+    `compare_keys` does not. Where scripts are refused, values are read.
 
     Reading a key counts as its use on engines before Valkey 7.2, on which LRU eviction decides.
     """
@@ -202,18 +190,22 @@ def compare(
     counts = databases(source)
     numbers = sorted(counts.keys() | databases(target).keys())
     wanted = _wanted(ignore)
-    found, suspects = _Findings(), set()
-    with tqdm(total=sum(counts.values()), unit="key", desc="compare", disable=not progress) as bar:
+    first = _Findings()
+    with (
+        tqdm(total=sum(counts.values()), unit="key", desc="compare", disable=not progress) as bar,
+        Pair(source, target) as scanning,
+        Pair(source, target) as asking,
+        _Look(source, target, ttl_tolerance_ms, scripts=True, bar=bar) as look,
+    ):
         for number in numbers:
-            with ThreadPoolExecutor(max_workers=2) as pool:
-                extras = pool.submit(_extras, source, target, number, wanted)
-                digests = pool.submit(_suspects, source, target, number, batch, ttl_tolerance_ms, wanted, bar)
-                compared, doubtful = digests.result()
-                found.compared += compared
-                suspects |= {(number, key) for key in (*doubtful, *extras.result())}
-    looked = _look_twice(source, target, suspects, ttl_tolerance_ms, were_there=True)
-    looked.compared = found.compared + sum(kind == "extra" for kind in looked.kinds.values())
-    return looked.comparison(time.perf_counter() - began, numbers)
+            scanning.select(number)
+            asking.select(number)
+            look.at(number, _pieces(scanning.source, wanted, batch), first)
+            for key in _extras(scanning.target, asking.source, wanted):
+                first.kinds[number, key] = "extra"
+    found = _look_again(source, target, first, ttl_tolerance_ms, batch, were_there=True)
+    found.compared = first.compared + sum(kind == "extra" for kind in found.kinds.values())
+    return found.comparison(time.perf_counter() - began, numbers)
 
 
 def compare_keys(
@@ -222,7 +214,7 @@ def compare_keys(
     keys: Iterable[Key],
     *,
     ttl_tolerance_ms: int = 2000,
-    batch: int = READ_BATCH,
+    batch: int = 200,
     progress: bool = False,
 ) -> Comparison:
     """Return how `keys`, pairs of database and name, differ between `target` and `source`.
@@ -231,10 +223,17 @@ def compare_keys(
     WRITE. A key that neither server has is equal.
     """
     began = time.perf_counter()
-    wanted = set(keys)
-    found = _look_twice(source, target, wanted, ttl_tolerance_ms, batch, progress, were_there=False)
-    found.compared = len(wanted)
-    return found.comparison(time.perf_counter() - began, {database for database, _ in wanted})
+    wanted, first = by_database(set(keys)), _Findings()
+    total = sum(map(len, wanted.values()))
+    with (
+        tqdm(total=total, unit="key", desc="compare", disable=not progress) as bar,
+        _Look(source, target, ttl_tolerance_ms, scripts=False, bar=bar) as look,
+    ):
+        for number, names in wanted.items():
+            look.at(number, batches(names, batch), first)
+    found = _look_again(source, target, first, ttl_tolerance_ms, batch, were_there=False)
+    found.compared = first.compared
+    return found.comparison(time.perf_counter() - began, wanted)
 
 
 def text(key: bytes) -> str:
@@ -256,154 +255,185 @@ def _latin(pattern: str) -> str:
     return pattern.encode().decode("latin-1")
 
 
-def _suspects(
-    source: redis.Redis,
-    target: redis.Redis,
-    number: int,
-    batch: int,
-    tolerance_ms: int,
-    wanted: Callable[[list[bytes]], list[bytes]],
-    bar: tqdm[Any],
-) -> tuple[int, set[bytes]]:
-    """Return how many keys of a database of the source there are, and those that may differ."""
-    compared, suspects = 0, set()
-    with Pair(source, target) as scanning, Pair(source, target) as pair:
-        scanning.source.select(number)
-        pair.select(number)
-        for keys, doubtful in _digested(pair, _pieces(scanning, wanted, batch), tolerance_ms):
-            compared += keys
-            suspects.update(doubtful)
-            bar.update(keys)
-    return compared, suspects
-
-
 def _pieces(
-    scanning: Pair, wanted: Callable[[list[bytes]], list[bytes]], batch: int
+    scanning: Wire, wanted: Callable[[list[bytes]], list[bytes]], batch: int
 ) -> Iterator[Sequence[bytes]]:
-    for keys in scan(scanning.source):
+    """Yield all keys of the wire's database, in pieces."""
+    for keys in scan(scanning):
         yield from batches(wanted(keys), batch)
 
 
-def _digested(
-    pair: Pair, pieces: Iterator[Sequence[bytes]], tolerance_ms: int
-) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """Yield, for each piece, how many of its keys were done and which of them may differ.
+def _extras(scanning: Wire, asking: Wire, wanted: Callable[[list[bytes]], list[bytes]]) -> Iterator[bytes]:
+    """Yield the keys of the scanned server that the asked one has not."""
 
-    A call that stopped early leaves keys, which are asked for again.
-    """
-    waiting: list[Sequence[bytes]] = []
-    again: list[Sequence[bytes]] = []
-    while True:
-        while len(waiting) < IN_FLIGHT and (keys := again.pop() if again else next(pieces, None)):
-            command = [("EVAL", _DIGEST, len(keys), *keys, WHOLE_BYTES, SCRIPT_ITEMS, SCRIPT_BYTES)]
-            pair.source.send(command)
-            pair.target.send(command)
-            waiting.append(keys)
-        if not waiting:
-            return
-        keys = waiting.pop(0)
-        done, doubtful = _doubtful(keys, *pair.source.receive(1), *pair.target.receive(1), tolerance_ms)
-        if done < len(keys):
-            again.append(keys[done:])
-        yield done, doubtful
+    def ask(keys: Sequence[bytes]) -> None:
+        asking.send([("EXISTS", *keys)])
+
+    pieces = _pieces(scanning, wanted, EXISTS_BATCH)
+    for keys, (count,) in in_flight(pieces, ask, lambda keys: (keys, asking.receive(1))):
+        # EXISTS counts a key as often as it is named, as SCAN may name it twice.
+        if count != len(keys):
+            yield from keys
 
 
-def _doubtful(
-    keys: Sequence[bytes], one: Any, other: Any, tolerance_ms: int
-) -> tuple[int, Sequence[bytes]]:
-    """Return how many keys two replies of the script cover, and the keys that may differ."""
-    refused = isinstance(one, Exception) or isinstance(other, Exception)
-    if refused or one[:2] != other[:2] or one[3] != other[3]:
-        return len(keys), keys
-    _, done, ttls, left, clock = one
-    ahead = milliseconds(clock) - milliseconds(other[4])
-    places = {place - 1 for place in left}
-    for place, (mine, yours) in enumerate(zip(ttls, other[2], strict=True)):
-        if mine != yours and (mine < 0 or yours < 0 or abs(mine - yours + ahead) > tolerance_ms):
-            places.add(place)
-        elif mine == yours == -2:
-            # Gone from both since the scan saw it: the second look counts it as expired.
-            places.add(place)
-    return done, [keys[place] for place in places]
-
-
-def _extras(
-    source: redis.Redis, target: redis.Redis, number: int, wanted: Callable[[list[bytes]], list[bytes]]
-) -> list[bytes]:
-    """Return the keys of a database of the target that the source has not."""
-    found: list[bytes] = []
-    with Pair(source, target) as pair:
-        pair.select(number)
-        for scanned in scan(pair.target):
-            for keys in batches(wanted(scanned), EXISTS_BATCH):
-                # EXISTS counts a key as often as it is named, as SCAN may name it twice.
-                if pair.source.call("EXISTS", *keys) != len(keys):
-                    there = pair.source.ask([("EXISTS", key) for key in keys])
-                    found += [key for key, exists in zip(keys, there, strict=True) if not exists]
-    return found
-
-
-def _look_twice(
+def _look_again(
     source: redis.Redis,
     target: redis.Redis,
-    keys: Collection[Key],
+    first: _Findings,
     tolerance_ms: int,
-    batch: int = READ_BATCH,
-    progress: bool = False,
+    batch: int,
     *,
     were_there: bool,
 ) -> _Findings:
-    """Return what differs among `keys` at a first look and, a moment later, still does.
+    """Return what differed at the first look and, a moment later, still does, by reading values alone.
 
     `were_there` says that a server had each key before, so that one that neither has now expired.
     """
-    if not keys:
-        return _Findings()
-    with Pair(source, target) as pair:
-        first = _look(pair, keys, tolerance_ms, batch, progress)
-        first.expired += first.absent if were_there else 0
-        if not first.kinds:
-            return first
-        time.sleep(SECOND_LOOK_S)
-        second = _look(pair, list(first.kinds), tolerance_ms, batch, progress)
+    if were_there:
+        first.expired += first.absent
+    if not first.kinds:
+        return first
+    time.sleep(SECOND_LOOK_S)
+    second = _Findings()
+    with _Look(source, target, tolerance_ms, scripts=False) as look:
+        for number, names in by_database(first.kinds).items():
+            look.at(number, batches(names, batch), second)
     second.expired += first.expired + second.absent
     return second
 
 
-def _look(pair: Pair, keys: Collection[Key], tolerance_ms: int, batch: int, progress: bool) -> _Findings:
-    """Return what differs among `keys` now, by reading their values."""
-    found = _Findings()
-    with tqdm(total=len(keys), unit="key", desc="read", disable=not progress) as bar:
-        for number, names in by_database(keys).items():
+@dataclass
+class _Piece:
+    """Some keys of one database, sorted by how their values are to be compared.
+
+    `small` are read, `medium` are digested by script in groups, `large` are read in chunks; each by
+    type.
+    """
+
+    keys: Sequence[bytes]
+    small: dict[bytes, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    medium: list[tuple[bytes, list[bytes]]] = field(default_factory=list)
+    large: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+class _Look:
+    """A look at keys on both servers: types, sizes and expiries first, then the values.
+
+    The two kinds of pipelines have connections of their own, so that the servers have the next work
+    before we have dealt with the replies to the last.
+    """
+
+    def __init__(
+        self,
+        source: redis.Redis,
+        target: redis.Redis,
+        tolerance_ms: int,
+        *,
+        scripts: bool,
+        bar: tqdm[Any] | None = None,
+    ) -> None:
+        self.tolerance_ms, self.scripts, self.bar = tolerance_ms, scripts, bar
+        with ExitStack() as opened:
+            self.facts = opened.enter_context(Pair(source, target))
+            self.values = opened.enter_context(Pair(source, target))
+            self.chunks = opened.enter_context(Pair(source, target))
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> _Look:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def at(self, number: int, pieces: Iterable[Sequence[bytes]], found: _Findings) -> None:
+        """Note in `found` which keys of `pieces`, of one database, differ."""
+        for pair in (self.facts, self.values, self.chunks):
             pair.select(number)
-            for piece in batches(names, batch):
-                _look_at(pair, number, piece, tolerance_ms, found)
-                bar.update(len(piece))
-    return found
+        looked = in_flight(pieces, self._ask_facts, lambda keys: self._sort(number, keys, found))
+        for piece in in_flight(looked, self._ask_values, lambda piece: self._compare(number, piece, found)):
+            found.compared += len(piece.keys)
+            if self.bar is not None:
+                self.bar.update(len(piece.keys))
 
+    def _ask_facts(self, keys: Sequence[bytes]) -> None:
+        self.facts.send_packed(look_packed(keys))
 
-def _look_at(pair: Pair, number: int, keys: Sequence[bytes], tolerance_ms: int, found: _Findings) -> None:
-    """Compare some keys of one database, and note what differs."""
-    ours, theirs = pair.ask_packed(look_packed(keys), 1 + len(LOOK) * len(keys))
-    small, large = [], []
-    for key, one, other in zip(keys, seen(ours), seen(theirs), strict=True):
-        if one.kind is None or other.kind is None:
-            _note_absent(number, key, one, other, tolerance_ms, found)
-        elif one.kind != other.kind:
-            found.kinds[number, key] = "changed"
-        else:
-            whole = one.kind in READ and not one.big and not other.big
-            (small if whole else large).append((key, one.kind))
-            if _expiries_differ(one, other, tolerance_ms):
+    def _sort(self, number: int, keys: Sequence[bytes], found: _Findings) -> _Piece:
+        """Note absent keys, other types and expiries; return what is left to be compared by value."""
+        ours, theirs = map(facts, self.facts.receive(1 + len(LOOK) * len(keys)))
+        here, there = milliseconds(ours[0]), milliseconds(theirs[0])
+        ahead, tolerance = here - there, self.tolerance_ms
+        piece, medium = _Piece(keys), {}
+        columns = (each[start::3] for start in (1, 2, 3) for each in (ours, theirs))
+        for key, kind, its_kind, left, its_left, size, its_size in zip(keys, *columns, strict=True):
+            if kind != its_kind or kind == b"none":
+                one, other = seen(here, kind, left, size), seen(there, its_kind, its_left, its_size)
+                _note_absent_or_other(number, key, one, other, tolerance, found)
+                continue
+            # Without a TTL the reply is -1.
+            if left != its_left if left < 0 or its_left < 0 else abs(left - its_left + ahead) > tolerance:
                 found.kinds[number, key] = "ttl"
-    for key in _unequal(pair, small, large):
-        found.kinds[number, key] = "changed"
+            largest = size if size > its_size else its_size
+            if kind not in READ or largest > WHOLE_BYTES:
+                piece.large.append((kind, key))
+            elif largest > READ_BYTES and self.scripts:
+                medium.setdefault(kind, []).append((key, largest))
+            else:
+                piece.small[kind].append(key)
+        piece.medium = [(kind, group) for kind, sized in medium.items() for group in _grouped(sized)]
+        return piece
+
+    def _ask_values(self, piece: _Piece) -> None:
+        packed = [pack_read(kind, keys) for kind, keys in piece.small.items()]
+        packed += [pack(("EVAL", _DIGEST, len(keys), *keys, kind)) for kind, keys in piece.medium]
+        self.values.send_packed(b"".join(packed))
+
+    def _compare(self, number: int, piece: _Piece, found: _Findings) -> _Piece:
+        """Note the keys whose values differ."""
+        unequal: list[bytes] = []
+        for kind, keys in piece.small.items():
+            unequal += _unequal(kind, keys, *self.values.receive(read_replies(kind, keys)))
+        for _, keys in piece.medium:
+            (ours,), (theirs,) = self.values.receive(1)
+            if isinstance(ours, Exception) or isinstance(theirs, Exception):
+                # Scripts are refused, or a key changed its type: the second look reads.
+                unequal += keys
+            else:
+                unequal += [key for key, one, other in zip(keys, ours, theirs, strict=True) if one != other]
+        unequal += [key for kind, key in piece.large if not same_in_chunks(self.chunks, kind, key)]
+        found.kinds.update({(number, key): "changed" for key in unequal})
+        return piece
 
 
-def _note_absent(
+def _grouped(sized: Iterable[tuple[bytes, int]]) -> Iterator[list[bytes]]:
+    """Yield groups of keys whose values together are as many bytes as one call of the script may take."""
+    group: list[bytes] = []
+    taken = 0
+    for key, size in sized:
+        if group and taken + size > SCRIPT_BYTES:
+            yield group
+            group, taken = [], 0
+        group.append(key)
+        taken += size
+    yield group
+
+
+def _unequal(kind: bytes, keys: Sequence[bytes], ours: list[Any], theirs: list[Any]) -> list[bytes]:
+    """Return the keys whose values, as replies to the packed reads of one type, differ."""
+    if ours == theirs:
+        return []
+    if kind == b"string":
+        (ours,), (theirs,) = ours, theirs
+    return [key for key, one, other in zip(keys, ours, theirs, strict=True) if not same(kind, one, other)]
+
+
+def _note_absent_or_other(
     number: int, key: bytes, one: Seen, other: Seen, tolerance_ms: int, found: _Findings
 ) -> None:
-    """Note a key that at least one server has not; it may be about to expire on the other."""
+    """Note a key that has another type on the other server or is not there, if only because it expires."""
+    if one.kind and other.kind:
+        found.kinds[number, key] = "changed"
+        return
     present = one if one.kind else other
     if present.kind is None:
         found.absent += 1
@@ -411,20 +441,3 @@ def _note_absent(
         found.expired += 1
     else:
         found.kinds[number, key] = "missing" if one.kind else "extra"
-
-
-def _expiries_differ(one: Seen, other: Seen, tolerance_ms: int) -> bool:
-    if one.expires_ms is None or other.expires_ms is None:
-        return one.expires_ms != other.expires_ms
-    return abs(one.expires_ms - other.expires_ms) > tolerance_ms
-
-
-def _unequal(
-    pair: Pair, small: Sequence[tuple[bytes, bytes]], large: Sequence[tuple[bytes, bytes]]
-) -> list[bytes]:
-    """Return the keys, given with the type that they have on both servers, whose values differ."""
-    ours, theirs = pair.ask([READ[kind](key) for key, kind in small])
-    unequal = [
-        key for (key, kind), one, other in zip(small, ours, theirs, strict=True) if not same(kind, one, other)
-    ]
-    return unequal + [key for key, kind in large if not same_in_chunks(pair, kind, key)]

@@ -24,11 +24,13 @@ from helpers.elasticache.compare import Comparison, compare, text
 from helpers.elasticache.values import (
     CHUNK_ITEMS,
     READ,
+    WHOLE_BYTES,
     Group,
     Seen,
     Stream,
     changed_meanwhile,
     look,
+    read,
     read_stream,
     read_whole,
 )
@@ -405,7 +407,7 @@ def _commands(source: Wire, key: bytes, looked: Seen) -> list[Command]:
     if looked.kind == b"stream":
         writing = _stream_commands(key, read_stream(source, key), milliseconds(source.call("TIME")))
     elif looked.kind in READ:
-        value = read_whole(source, looked.kind, key) if looked.big else source.call(*READ[looked.kind](key))
+        value = read_whole(source, looked.kind, key) if looked.size > WHOLE_BYTES else read(source, looked.kind, key)
         if not value and looked.kind != b"string" or value is None:
             return [("UNLINK", key)]
         writing = _value_commands(key, looked.kind, value)

@@ -6,13 +6,13 @@ may not run EVAL.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import redis
 
-from helpers.elasticache.wire import KEY, TIME, Command, Pair, Wire, milliseconds, pack_each
+from helpers.elasticache.wire import KEY, TIME, Command, Pair, Wire, milliseconds, pack, pack_each
 
 # Values that take more memory than this are read in chunks, so that no command blocks the server long.
 WHOLE_BYTES = 64 * 1024
@@ -21,26 +21,28 @@ CHUNK_ITEMS = 500
 # A HyperLogLog keeps its last estimate in bytes 8 to 15 and forgets it on change: it is not data.
 HYPERLOGLOG = b"HYLL"
 
-READ: dict[bytes, Callable[[bytes], Command]] = {
-    b"string": lambda key: ("GET", key),
-    b"list": lambda key: ("LRANGE", key, "0", "-1"),
-    b"hash": lambda key: ("HGETALL", key),
-    b"set": lambda key: ("SMEMBERS", key),
-    b"zset": lambda key: ("ZRANGE", key, "0", "-1", "WITHSCORES"),
+# The command that reads a whole value of a type.
+READ: dict[bytes, Command] = {
+    b"string": ("GET", KEY),
+    b"list": ("LRANGE", KEY, "0", "-1"),
+    b"hash": ("HGETALL", KEY),
+    b"set": ("SMEMBERS", KEY),
+    b"zset": ("ZRANGE", KEY, "0", "-1", "WITHSCORES"),
 }
 LENGTH = {b"string": "STRLEN", b"list": "LLEN", b"hash": "HLEN", b"set": "SCARD", b"zset": "ZCARD"}
 
 
 class Seen(NamedTuple):
-    """A key as one server has it: its type (None when absent), expiry and whether it is big.
+    """A key as one server has it: its type (None when absent), expiry and size.
 
-    `expires_ms` is the server's own time in ms since 1970, None without a TTL; `left_ms` is the TTL.
+    `expires_ms` is the server's own time in ms since 1970, None without a TTL; `left_ms` is the TTL;
+    `size` is about the bytes of memory that it takes.
     """
 
     kind: bytes | None
     expires_ms: int | None = None
     left_ms: int | None = None
-    big: bool = False
+    size: int = 0
 
 
 @dataclass
@@ -73,35 +75,54 @@ class Stream:
         return self.last_id, self.entries, {name: group.facts() for name, group in self.groups.items()}
 
 
-ABSENT = Seen(None)
 LOOK = (("TYPE", KEY), ("PTTL", KEY), ("MEMORY", "USAGE", KEY))
+
+
+def look_packed(keys: Sequence[bytes]) -> bytes:
+    """Return the packed commands TIME and, for each key, LOOK, whose replies `facts` understands."""
+    return TIME + pack_each(keys, *LOOK)
+
+
+def facts(replies: list[Any]) -> list[Any]:
+    """Return the replies to `look_packed`: the time, then type, TTL (ms) and size (bytes) of each key.
+
+    A size that is refused counts as too big to be read whole. Raises redis.ResponseError when another
+    command is refused.
+    """
+    if set(map(type, replies)) <= {list, bytes, int}:
+        return replies
+    sizes = range(3, len(replies), 3)
+    for place, reply in enumerate(replies):
+        if place in sizes and type(reply) is not int:
+            replies[place] = WHOLE_BYTES + 1
+        elif isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
 def look(wire: Wire, keys: Sequence[bytes]) -> list[Seen]:
     """Return how the server has each of `keys`."""
     wire.send_packed(look_packed(keys))
-    return seen(wire.receive(1 + len(LOOK) * len(keys)))
-
-
-def look_packed(keys: Sequence[bytes]) -> bytes:
-    """Return the packed commands whose replies `seen` understands: TIME, then LOOK for each key."""
-    return TIME + pack_each(keys, *LOOK)
-
-
-def seen(replies: Sequence[Any]) -> list[Seen]:
-    """Return what the replies to `look_packed` say of each key."""
+    replies = facts(wire.receive(1 + len(LOOK) * len(keys)))
     now = milliseconds(replies[0])
-    return [_seen(now, *replies[at : at + 3]) for at in range(1, len(replies), 3)]
+    return [seen(now, *replies[at : at + 3]) for at in range(1, len(replies), 3)]
 
 
-def _seen(now: int, kind: Any, left: Any, size: Any) -> Seen:
+def seen(now: int, kind: bytes, left: int, size: int) -> Seen:
+    """Return a key's facts in words."""
     if kind == b"none" or left == -2:
-        return ABSENT
-    # Without leave for MEMORY USAGE every key is taken for big: slower, and as safe for the server.
-    big = type(size) is not int or size > WHOLE_BYTES
-    if type(left) is not int or type(kind) is not bytes:
-        raise next(reply for reply in (kind, left) if isinstance(reply, Exception))
-    return Seen(kind, now + left, left, big) if left >= 0 else Seen(kind, None, None, big)
+        return Seen(None)
+    return Seen(kind, now + left, left, size) if left >= 0 else Seen(kind, None, None, size)
+
+
+def pack_read(kind: bytes, keys: Sequence[bytes]) -> bytes:
+    """Return the packed commands that read the values of keys of one type: one MGET, or READ for each key."""
+    return pack(("MGET", *keys)) if kind == b"string" else pack_each(keys, READ[kind])
+
+
+def read_replies(kind: bytes, keys: Sequence[bytes]) -> int:
+    """Return how many replies `pack_read` brings."""
+    return 1 if kind == b"string" else len(keys)
 
 
 def plain(kind: bytes, reply: Any) -> Any:
@@ -196,6 +217,11 @@ def _same_payload(pair: Pair, key: bytes) -> bool:
     return isinstance(one, bytes) and isinstance(other, bytes) and one[:-10] == other[:-10]
 
 
+def read(wire: Wire, kind: bytes, key: bytes) -> Any:
+    """Return the reply to the READ command of a type. Raises redis.ResponseError."""
+    return wire.call(*(key if part is KEY else part for part in READ[kind]))
+
+
 def read_whole(wire: Wire, kind: bytes, key: bytes) -> Any:
     """Return the reply to the READ command of a type, put together from chunks."""
     if kind in (b"hash", b"set"):
@@ -220,10 +246,10 @@ def read_stream(wire: Wire, key: bytes) -> Stream:
 
     Raises redis.ResponseError, of which `changed_meanwhile` is true when the stream has gone.
     """
-    facts = _fields(wire.call("XINFO", "STREAM", key))
+    about = _fields(wire.call("XINFO", "STREAM", key))
     groups = wire.call("XINFO", "GROUPS", key)
     stream = Stream(
-        facts[b"last-generated-id"], facts.get(b"entries-added"), facts.get(b"max-deleted-entry-id")
+        about[b"last-generated-id"], about.get(b"entries-added"), about.get(b"max-deleted-entry-id")
     )
     stream.entries = _entries(wire, key)
     for group in map(_fields, groups):
@@ -246,9 +272,9 @@ def _entries(wire: Wire, key: bytes) -> list[tuple[bytes, list[bytes]]]:
     return found
 
 
-def _group(wire: Wire, key: bytes, facts: dict[bytes, Any]) -> Group:
-    name = facts[b"name"]
-    group = Group(facts[b"last-delivered-id"], facts.get(b"entries-read"))
+def _group(wire: Wire, key: bytes, about: dict[bytes, Any]) -> Group:
+    name = about[b"name"]
+    group = Group(about[b"last-delivered-id"], about.get(b"entries-read"))
     group.consumers = [_fields(each)[b"name"] for each in wire.call("XINFO", "CONSUMERS", key, name)]
     start = b"-"
     while chunk := wire.call("XPENDING", key, name, start, "+", CHUNK_ITEMS):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import hiredis
 import redis
@@ -24,9 +25,12 @@ OURS = "runbook"
 SCAN_COUNT = 1000
 
 Command = tuple[Any, ...]
+Item = TypeVar("Item")
+Reply = TypeVar("Reply")
 # The place of the key in a command for `pack_each`.
 KEY = object()
-TIME = hiredis.pack_command(("TIME",))
+pack = hiredis.pack_command
+TIME = pack(("TIME",))
 # What the reply reader says when a reply has not arrived in full. Not False, which equals the reply 0.
 NOTHING_YET = object()
 
@@ -59,7 +63,6 @@ class Wire:
 
     def send(self, commands: Iterable[Command]) -> None:
         """Send `commands` without waiting for their replies."""
-        pack = hiredis.pack_command
         self.send_packed(b"".join([pack(command) for command in commands]))
 
     def send_packed(self, data: bytes) -> None:
@@ -144,13 +147,16 @@ class Pair:
 
     def ask(self, commands: Sequence[Command]) -> tuple[list[Any], list[Any]]:
         """Return both servers' replies to `commands`."""
-        pack = hiredis.pack_command
-        return self.ask_packed(b"".join([pack(command) for command in commands]), len(commands))
+        self.send_packed(b"".join([pack(command) for command in commands]))
+        return self.receive(len(commands))
 
-    def ask_packed(self, packed: bytes, count: int) -> tuple[list[Any], list[Any]]:
-        """Return both servers' replies to `count` commands that are packed already."""
-        self.source.send_packed(packed)
-        self.target.send_packed(packed)
+    def send_packed(self, data: bytes) -> None:
+        """Send both servers commands that are packed already."""
+        self.source.send_packed(data)
+        self.target.send_packed(data)
+
+    def receive(self, count: int) -> tuple[list[Any], list[Any]]:
+        """Return the next `count` replies of both servers."""
         return self.source.receive(count), self.target.receive(count)
 
     def __enter__(self) -> Pair:
@@ -161,6 +167,18 @@ class Pair:
     ) -> None:
         self.source.close()
         self.target.close()
+
+
+def in_flight(items: Iterable[Item], send: Callable[[Item], None], receive: Callable[[Item], Reply]) -> Iterator[Reply]:
+    """Yield `receive(item)` for each item, always having sent the next one before waiting for this one."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        send(item)
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield receive(waiting.popleft())
+    while waiting:
+        yield receive(waiting.popleft())
 
 
 def pack_each(keys: Iterable[bytes], *commands: Command) -> bytes:

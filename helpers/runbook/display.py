@@ -18,7 +18,7 @@ EARLIER = "carried out earlier in this run"
 MARKS = {"pass": "✓ pass", "warn": "! warn", "fail": "✗ fail"}
 SIGNS = {"Create": "+", "Put": "~", "Copy": "+", "Delete": "-"}
 TABLE = "border-collapse:collapse;margin:6px 0;font-size:13px;text-align:left"
-CELL = "padding:3px 12px 3px 0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;text-align:left;white-space:normal;max-width:46em;overflow-wrap:anywhere"
+CELL = "padding:3px 12px 3px 0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;text-align:left;white-space:normal;max-width:46em;overflow-wrap:break-word"
 
 
 @dataclass(frozen=True)
