@@ -161,7 +161,9 @@ def rehearse(
     runbooks = [parameters.describe(one) for one in names]
     texts = _texts(parameter)
     _refuse_own(texts, mode="rehearse")
-    values = [parameters.convert(runbook.parameters, texts) for runbook in runbooks]
+    from helpers.rehearsal import rehearse as rehearsal
+
+    values = [parameters.convert(runbook.parameters, {**rehearsal.defaults(one), **texts}) for one, runbook in zip(names, runbooks, strict=True)]
     codes = [_launch(runbook, {**one, "mode": "rehearse"}, one.get("run_id", "")) for runbook, one in zip(runbooks, values, strict=True)]
     raise typer.Exit(_together(codes))
 
@@ -215,6 +217,10 @@ def _launch(runbook: Runbook, values: dict[str, Any], run_id: str) -> int:
 
         outcome = rehearsal.execute(runbook.path, values, directory)
     else:
+        if mode == "apply" and values.get("plan_file"):
+            from helpers.runbook.saved_plan import refuse_if_stale
+
+            refuse_if_stale(runbook.path, values, directory)
         outcome = execute(runbook.path, values, run_directory=directory)
     _tell(runbook, outcome)
     return outcome.exit_code

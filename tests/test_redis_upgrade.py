@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from helpers.elasticache.policy import POLICY
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
 from helpers.runbook import parameters
@@ -120,6 +121,19 @@ def assert_moved(house: House, run_id: str) -> None:
     assert [name for name in names if not name.startswith("default.")] == [f"sessions-valkey8-{new[-4:]}"]
 
 
+ACTIONS = {"s3:HeadObject": "s3:GetObject", "s3:ListBuckets": "s3:ListAllMyBuckets"}  # where IAM names a call otherwise
+
+
+def actions(house: House, run_id: str) -> set[str]:
+    """The IAM actions of the calls that a run made."""
+    made = {f"{call['service']}:{call['operation']}" for call in house.result(run_id)["calls"] if call["service"] != "redis"}
+    return {ACTIONS.get(action, action) for action in made}
+
+
+def permitted() -> set[str]:
+    return {action for one in POLICY["Statement"] for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])}
+
+
 def test_apply_sends_what_plan_listed_and_loses_no_acknowledged_write(house: House) -> None:
     planned = house.plan("r")
     assert house.groups() == ["sessions"]
@@ -131,6 +145,7 @@ def test_apply_sends_what_plan_listed_and_loses_no_acknowledged_write(house: Hou
     assert metrics["acknowledged_writes"] > 0
     assert metrics["acknowledged_writes_lost"] == 0
     assert metrics["write_gap_ms"] > 0
+    assert actions(house, "r") - permitted() == set()
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -157,6 +172,17 @@ def _calls(house: House, run_id: str) -> list[tuple[str, str, str]]:
     lines = (house.runs / run_id / "calls.jsonl").read_text().splitlines()
     every = [json.loads(line) for line in lines if line.endswith("}")]
     return [identity(call) for call in every if call["write"] and not call["error_code"]]
+
+
+def test_an_apply_refuses_a_plan_that_is_no_longer_what_would_be_done(house: House) -> None:
+    house.plan("old")
+    house.client("elasticache").modify_replication_group(ReplicationGroupId="sessions", SnapshotRetentionLimit=3, ApplyImmediately=True)
+    poll(lambda: house.client("elasticache").describe_replication_groups(ReplicationGroupId="sessions")["ReplicationGroups"][0]["Status"] == "available", "the group")
+    done = house.apply("old", "--plan", str(house.runs / "old" / "plan.json"))
+    assert done.returncode == 1
+    assert "with another SnapshotRetentionLimit. Nothing was sent." in done.stderr
+    assert not (house.runs / "old" / "journal.jsonl").exists()
+    assert house.groups() == ["sessions"]
 
 
 def test_the_classic_procedure_runs_and_reports_the_writes_it_lost(house: House) -> None:
@@ -193,6 +219,7 @@ def test_without_approval_it_stops_before_the_switch_and_rolls_back_to_the_start
     report = house.audited()
     assert (report["acknowledged_writes_lost"], report["endpoint"]) == (0, before)
     assert house.client("elasticache").describe_snapshots()["Snapshots"] == []
+    assert actions(house, "g") - permitted() == set()
 
 
 def test_where_client_pause_is_refused_the_application_s_own_flag_freezes_it(tmp_path: Path) -> None:

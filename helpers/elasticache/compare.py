@@ -2,8 +2,8 @@
 
 Both servers are asked at once, in pipelines of short commands that hold up nobody. Small values are
 read and compared here; of larger ones a script in each server computes digests, so that they do not
-cross the network; the largest are read in chunks. What differs is looked at twice, a moment apart,
-so that a key that expired or changed between the two reads is not taken for a loss.
+cross the network; the largest are read in chunks. What differs is looked at again, a moment later,
+so that a key that expired or changed between two reads is not taken for a loss.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ Key = tuple[int, bytes]
 
 KINDS = ("missing", "extra", "changed", "ttl")
 EXISTS_BATCH = 500
-# How long after the first look a differing key is looked at again.
-SECOND_LOOK_S = 0.25
+# A differing key is looked at so many times in all, with such a pause between.
+LOOKS = 3
+LOOK_AGAIN_S = 0.2
 # Values that take less memory than this are read, larger ones are digested where scripts may run.
 READ_BYTES = 2048
 # A call of the script takes values of about so many bytes together: one to two milliseconds.
@@ -203,8 +204,9 @@ def compare(
             look.at(number, _pieces(scanning.source, wanted, batch), first)
             for key in _extras(scanning.target, asking.source, wanted):
                 first.kinds[number, key] = "extra"
+    compared = first.compared
     found = _look_again(source, target, first, ttl_tolerance_ms, batch, were_there=True)
-    found.compared = first.compared + sum(kind == "extra" for kind in found.kinds.values())
+    found.compared = compared + sum(kind == "extra" for kind in found.kinds.values())
     return found.comparison(time.perf_counter() - began, numbers)
 
 
@@ -231,8 +233,9 @@ def compare_keys(
     ):
         for number, names in wanted.items():
             look.at(number, batches(names, batch), first)
+    compared = first.compared
     found = _look_again(source, target, first, ttl_tolerance_ms, batch, were_there=False)
-    found.compared = first.compared
+    found.compared = compared
     return found.comparison(time.perf_counter() - began, wanted)
 
 
@@ -279,27 +282,30 @@ def _extras(scanning: Wire, asking: Wire, wanted: Callable[[list[bytes]], list[b
 def _look_again(
     source: redis.Redis,
     target: redis.Redis,
-    first: _Findings,
+    found: _Findings,
     tolerance_ms: int,
     batch: int,
     *,
     were_there: bool,
 ) -> _Findings:
-    """Return what differed at the first look and, a moment later, still does, by reading values alone.
+    """Return what differs in `found` and, looked at again by reading values alone, still does.
 
-    `were_there` says that a server had each key before, so that one that neither has now expired.
+    `were_there` says that a server had each key before, so that one that neither has now expired. A
+    key that expired while it was looked at again is gone when it is looked at once more.
     """
     if were_there:
-        first.expired += first.absent
-    if not first.kinds:
-        return first
-    time.sleep(SECOND_LOOK_S)
-    second = _Findings()
-    with _Look(source, target, tolerance_ms, scripts=False) as look:
-        for number, names in by_database(first.kinds).items():
-            look.at(number, batches(names, batch), second)
-    second.expired += first.expired + second.absent
-    return second
+        found.expired += found.absent
+    for _ in range(LOOKS - 1):
+        if not found.kinds:
+            break
+        time.sleep(LOOK_AGAIN_S)
+        again = _Findings(expired=found.expired)
+        with _Look(source, target, tolerance_ms, scripts=False) as look:
+            for number, names in by_database(found.kinds).items():
+                look.at(number, batches(names, batch), again)
+        again.expired += again.absent
+        found = again
+    return found
 
 
 @dataclass
@@ -366,7 +372,7 @@ class _Look:
         piece, medium = _Piece(keys), {}
         columns = (each[start::3] for start in (1, 2, 3) for each in (ours, theirs))
         for key, kind, its_kind, left, its_left, size, its_size in zip(keys, *columns, strict=True):
-            if kind != its_kind or kind == b"none":
+            if kind != its_kind or kind == b"none" or left == -2 or its_left == -2:
                 one, other = seen(here, kind, left, size), seen(there, its_kind, its_left, its_size)
                 _note_absent_or_other(number, key, one, other, tolerance, found)
                 continue
@@ -396,7 +402,7 @@ class _Look:
         for _, keys in piece.medium:
             (ours,), (theirs,) = self.values.receive(1)
             if isinstance(ours, Exception) or isinstance(theirs, Exception):
-                # Scripts are refused, or a key changed its type: the second look reads.
+                # Scripts are refused, or a key changed its type: the next look reads.
                 unequal += keys
             else:
                 unequal += [key for key, one, other in zip(keys, ours, theirs, strict=True) if one != other]

@@ -21,7 +21,7 @@ from helpers.elasticache import clients, copying
 from helpers.elasticache.application import read_report
 from helpers.elasticache.compare import compare, compare_keys
 from helpers.elasticache.groups import Group, describe_group, group_exists, wait_available
-from helpers.elasticache.live import OURS, Changes, open_redis
+from helpers.elasticache.live import OURS, Changes, open_primary_node, open_redis
 from helpers.elasticache.parameter_groups import MORE_REPLICAS_THAN_ANY, set_parameters
 from helpers.elasticache.parameter_store import changed_meanwhile, compare_and_set, put_parameter, read_parameter
 from helpers.elasticache.preflight import Survey
@@ -274,7 +274,7 @@ def _late_writes(move: Move, changes: Changes, arrivals: Changes) -> int:
 
 def _compare_after(move: Move, arrivals: Changes) -> Verified:
     """The left group, which no longer changes, against the new one, less what the application has written there since."""
-    with open_redis(move.source, "prove") as source, open_redis(move.target, "prove") as target:
+    with open_primary_node(move.source, "prove") as source, open_primary_node(move.target, "prove") as target:
         comparison = compare(source, target)
     arrivals.capture.barrier()
     touched = arrivals.capture.peek() | arrivals.capture.streams

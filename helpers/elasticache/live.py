@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from redis.exceptions import RedisError
 
 from helpers.aws import RunbookError, act, planning
 from helpers.elasticache import changes as key_changes
@@ -18,6 +19,20 @@ OURS = "runbook"
 def open_redis(group: Group, purpose: str, **options: Any) -> Any:
     """A connection to a group's primary endpoint, named so that it is known as ours."""
     return clients.connect(group.host, group.port, name=f"{OURS}-{purpose}", **options)
+
+
+def open_primary_node(group: Group, purpose: str) -> Any:
+    """A connection for much reading: to the primary's own node, one hop less; to the primary endpoint where roles have changed."""
+    node = next((member for member in group.members if member.role == "primary"), None)
+    if node is not None:
+        direct = clients.connect(node.host, node.port, name=f"{OURS}-{purpose}")
+        try:
+            if direct.info("replication")["role"] == "master":
+                return direct
+        except RedisError:
+            pass  # the node was replaced: the primary endpoint leads to the one that took its place
+        direct.close()
+    return open_redis(group, purpose)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ SNAPSHOT_QUOTA = 20  # manual backups a node in 24 h; https://docs.aws.amazon.co
 EXPORT_PRINCIPAL = "{region}.elasticache-snapshot.amazonaws.com"
 EXPORT_CANONICAL_ID = "540804c33a284a299d2547575ce1010f2312ef3da9b3a053c8bc45bf233e4353"
 EXPORT_ACTIONS = ("s3:PutObject", "s3:GetObject", "s3:ListBucket", "s3:GetBucketAcl", "s3:ListMultipartUploadParts", "s3:ListBucketMultipartUploads")
+OBJECT_ACTIONS = {"s3:PutObject", "s3:GetObject", "s3:ListMultipartUploadParts"}
 
 
 @dataclass(frozen=True)
@@ -276,22 +278,23 @@ def _policy(aws: Aws, bucket: str) -> list[dict]:
 
 
 def _missing_actions(statements: list[dict], principal: str, bucket: str) -> list[str]:
-    """The export's actions that no statement allows, or that one denies."""
-    arns = {f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*", f"arn:aws:s3:::{bucket}*", "*"}
-    allowed, denied = set(), set()
-    for one in statements:
-        who = one.get("Principal", {})
-        services = _listed(who.get("Service", []) if isinstance(who, dict) else []) + (_listed(who.get("AWS", [])) if isinstance(who, dict) else [])
-        if who != "*" and principal not in services and "*" not in services:
-            continue
-        if not arns & set(_listed(one.get("Resource", []))):
-            continue
-        (allowed if one.get("Effect") == "Allow" else denied).update(_listed(one.get("Action", [])))
+    """The export's actions that no statement allows on what they are about, or that one denies."""
+    mine = [one for one in statements if _is_for(one.get("Principal", {}), principal)]
 
-    def has(granted: set[str], action: str) -> bool:
-        return any(one in ("*", "s3:*") or one.lower() == action.lower() or (one.endswith("*") and action.lower().startswith(one[:-1].lower())) for one in granted)
+    def says(effect: str, action: str) -> bool:
+        about = f"arn:aws:s3:::{bucket}" + ("/file" if action in OBJECT_ACTIONS else "")
+        return any(one.get("Effect") == effect and _matches(one.get("Action", []), action.lower()) and _matches(one.get("Resource", []), about) for one in mine)
 
-    return [action for action in EXPORT_ACTIONS if not has(allowed, action) or has(denied, action)]
+    return [action for action in EXPORT_ACTIONS if not says("Allow", action) or says("Deny", action)]
+
+
+def _is_for(who: str | dict, principal: str) -> bool:
+    return who == "*" or (isinstance(who, dict) and bool({principal, "*"} & {one for names in who.values() for one in _listed(names)}))
+
+
+def _matches(patterns: str | list[str], value: str) -> bool:
+    """True where one of IAM's patterns (`*` and `?`) covers the value; actions are compared in lower case."""
+    return any(fnmatch.fnmatchcase(value, pattern if pattern.startswith("arn:") else pattern.lower()) for pattern in _listed(patterns))
 
 
 def _listed(value: str | list[str]) -> list[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from helpers.aws import Aws, RunbookError, act, effect, planning
 from helpers.elasticache.groups import Group, delete_group, describe_group, events, group_exists, group_state, wait_available
-from helpers.elasticache.live import Changes, Moved, open_redis
+from helpers.elasticache.live import Changes, Moved, open_primary_node
 from helpers.elasticache.parameter_groups import ALL_KEY_EVENTS, NOTIFY, delete_parameter_group, ensure_parameter_group
 from helpers.elasticache.preflight import Survey, split_s3
 from helpers.elasticache.snapshots import Backup, delete_export, delete_snapshot, ensure_snapshot, export_snapshot, read_backup, snapshot_state
@@ -225,13 +225,13 @@ def verify(aws: Aws, upgrade: Upgrade, old: Group, new: Group, changes: Changes)
 
 
 def _compare_only(old: Group, new: Group) -> Verified:
-    with open_redis(old, "verify") as source, open_redis(new, "verify") as target:
+    with open_primary_node(old, "verify") as source, open_primary_node(new, "verify") as target:
         return verified(compare(source, target))
 
 
 def _compare_and_settle(old: Group, new: Group, changes: Changes) -> Verified:
     """Compare all, then the suspects again after carrying them over, until none is left that the application has not just touched."""
-    with open_redis(old, "verify") as source, open_redis(new, "verify") as target:
+    with open_primary_node(old, "verify") as source, open_primary_node(new, "verify") as target:
         comparison = compare(source, target)
         suspects = comparison.keys()
         for _ in range(SETTLE_ROUNDS):

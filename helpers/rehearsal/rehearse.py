@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.aws.errors import RunbookError
 from helpers.rehearsal import cloud as clouds
+from helpers.rehearsal import engines
 from helpers.runbook import store
 from helpers.runbook.journal import Journal
 
@@ -64,6 +65,20 @@ def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path) ->
     _seed(cloud, scenario_of(runbook), fresh=not _has_begun(run_directory))
     store.write_json(run_directory / RECORD, {"cloud": str(cloud.directory), "runbook": runbook})
     return {**cloud.environment(), **_no_proxy(), "RUNBOOK_LOCAL_CLOUD": str(run_directory)}
+
+
+def defaults(runbook: str) -> dict[str, str]:
+    """Parameters for a rehearsal where the engines installed here are not those that the notebook names.
+
+    Redis 6.2 has no wheel for every platform; then the oldest pair that has one is taken.
+    """
+    if scenario_of(runbook) != "redis_upgrade":
+        return {}
+    old, new = engines.pair()
+    if (old.name, old.minor) == ("redis", "6.2") and (new.name, new.minor) == engines.PREFERRED_TARGET:
+        return {}
+    print(f"Redis 6.2 and Valkey 8.1 are not both to be had here: the rehearsal goes from {old.name} {old.minor} to {new.name} {new.minor}.", flush=True)
+    return {"engine": new.name, "engine_version": new.minor}
 
 
 def release(run_directory: Path) -> bool:

@@ -21,8 +21,8 @@ from helpers import aws as amazon
 from helpers.aws import calls, effects
 from helpers.aws.checks import Check, checks_table
 from helpers.aws.errors import RunbookError, explain
-from helpers.aws.planned import UNKNOWN, PlannedWorld
-from helpers.runbook import display, parameters, store
+from helpers.aws.planned import PlannedWorld
+from helpers.runbook import display, parameters, saved_plan, store
 from helpers.runbook.journal import Journal
 from helpers.runbook.redact import hide, redact
 
@@ -32,10 +32,6 @@ CONTROL = {"mode", "approve", "run_id", "plan_file"}  # parameters that say how 
 
 class GateNotPassed(RunbookError):
     """A gate was not approved; the run can be resumed with the approval."""
-
-
-class PlanDiffers(RunbookError):
-    """The write about to be sent is not the one that the approved plan has next."""
 
 
 @dataclass
@@ -95,6 +91,7 @@ class Run:
         self._stack: list[str] = []
         self._seen: dict[str, int] = {}
         self._expected: list[dict[str, Any]] | None = None
+        self._last_expected: dict[str, Any] | None = None
         if self.mode not in MODES:
             raise RunbookError(f"mode is {self.mode!r}.", "Choose rehearse, plan or apply.")
 
@@ -297,20 +294,15 @@ class Run:
                 file.write(json.dumps(asdict(call), default=str) + "\n")
 
     def _on_write(self, call: calls.Call) -> None:
+        """Refuse a write that is not the next one of the plan that is applied."""
         if self._expected is None:
             return
         following = self._expected[0] if self._expected else None
-        if following and tuple(following[k] for k in ("service", "operation", "resource")) == call.identity and _agrees(following["parameters"], call.parameters):
-            self._expected.pop(0)
-            self._last_expected = following
-            return
-        if getattr(self, "_last_expected", None) and tuple(self._last_expected[k] for k in ("service", "operation", "resource")) == call.identity:
-            return  # the same write once more, after a crash left it in doubt
-        has = "{service} {operation} {resource}".format(**following) if following else "nothing more"
-        raise PlanDiffers(
-            f"The plan has {has} next, but this run would send {' '.join(call.identity)}: it was not sent.",
-            "Make a new plan, have it approved, and apply that one.",
-        )
+        if following and saved_plan.same(following, vars(call)):
+            self._last_expected = self._expected.pop(0)
+        elif self._last_expected is None or saved_plan.identity(self._last_expected) != call.identity:  # else: in doubt, sent once more
+            has = " ".join(saved_plan.identity(following)) if following else "nothing more"
+            raise saved_plan.PlanDiffers(f"The plan has {has} next, but this run would send {' '.join(call.identity)}: it was not sent.", saved_plan.REMEDY)
 
     def _expect(self, path: Path) -> None:
         plan = store.read_json(path)
@@ -428,17 +420,6 @@ class Run:
 
     def __repr__(self) -> str:
         return display.run_card(self).text
-
-
-def _agrees(planned: Any, sent: Any) -> bool:
-    """True where every value that the plan knew is what is sent."""
-    if isinstance(planned, str) and UNKNOWN in planned:
-        return True
-    if isinstance(planned, dict) and isinstance(sent, dict):
-        return planned.keys() == sent.keys() and all(_agrees(value, sent[name]) for name, value in planned.items())
-    if isinstance(planned, list) and isinstance(sent, list):
-        return len(planned) == len(sent) and all(map(_agrees, planned, sent))
-    return planned == sent
 
 
 def _name(function: Any) -> str:

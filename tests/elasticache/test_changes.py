@@ -222,8 +222,10 @@ def test_the_health_of_a_capture_tells_its_speed_and_lag(capture, source):
     assert health["lag_seconds"] < 5 and health["age_seconds"] < 5 and health["events_per_second"] > 0
 
 
-# What an application may do, on a handful of names so that commands meet the same keys.
-NAMES = [b"a", b"b", b"c", b"\xff\x00"]
+# What an application may do, on a handful of names so that commands meet keys of their type.
+SEEDS = ["SET a 1", "RPUSH b 1 2", "HSET c f 1", "SADD d 1 x", "ZADD e 1 m", "XADD f 1-1 n 1", "XADD f 2-1 n 2"]
+SEEDS += ["XGROUP CREATE f g 0", "XREADGROUP GROUP g c COUNT 1 STREAMS f >"]
+NAMES = [b"a", b"b", b"c", b"d", b"e", b"f", b"f", b"\xff\x00"]
 COMMANDS = [
     *("SET {} 1", "SET {} 2 PX 100000", "SETEX {} 500 x", "APPEND {} z", "INCR {}", "GETDEL {}", "GETEX {} EX 99"),
     *("SETRANGE {} 3 q", "SETBIT {} 9 1", "GETSET {} v", "MSET {} 1 {} 2", "BITOP NOT {} {}", "INCRBYFLOAT {} 0.5"),
@@ -238,7 +240,7 @@ COMMANDS = [
     *("XADD {} * f v", "XADD {} MAXLEN 2 * f w", "XTRIM {} MAXLEN 1", "XGROUP CREATE {} g 0 MKSTREAM"),
     *("XGROUP CREATE {} g $", "XGROUP DESTROY {} g", "XGROUP SETID {} g 0", "XGROUP CREATECONSUMER {} g c"),
     *("XREADGROUP GROUP g c STREAMS {} >", "XREADGROUP GROUP g d COUNT 1 NOACK STREAMS {} >"),
-    *("XAUTOCLAIM {} g e 0 0", "XGROUP DELCONSUMER {} g c", "XSETID {} 99999999999999-9"),
+    *("XAUTOCLAIM {} g e 0 0", "XACK {} g 1-1", "XCLAIM {} g d 0 1-1", "XDEL {} 1-1", "XGROUP DELCONSUMER {} g c", "XSETID {} 99999999999999-9"),
 ]
 
 
@@ -283,6 +285,8 @@ def test_any_commands_captured_and_copied_leave_equal_servers(source, target, ol
     target.flushall()
     with old_server.client() as zero, old_server.client(db=1) as one:
         clients = {0: zero, 1: one}
+        for command in SEEDS:
+            zero.execute_command(*command.split())
         for step in before:
             execute(clients, step)
         with Capture(source).start() as capture:

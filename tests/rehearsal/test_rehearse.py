@@ -137,3 +137,10 @@ def test_the_shared_cloud_is_used_where_it_runs_and_outlives_the_run(runbook, tm
 def test_no_aws_setting_of_the_user_reaches_a_rehearsal():
     environment = rehearse.kernel_environment({"AWS_REGION": "ap-northeast-1"})
     assert {name: value for name, value in environment.items() if name.startswith("AWS_")} == {"AWS_REGION": "ap-northeast-1"}
+
+
+def test_without_redis_6_2_the_rehearsal_takes_the_oldest_pair_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    older, newer = rehearse.engines.Engine("valkey", "8.1.8", Path("a")), rehearse.engines.Engine("valkey", "9.1.2", Path("b"))
+    monkeypatch.setattr(rehearse.engines, "available", lambda: [older, newer])
+    assert rehearse.defaults("redis_upgrade") == {"engine": "valkey", "engine_version": "9.1"}
+    assert "from valkey 8.1 to valkey 9.1" in capsys.readouterr().out
