@@ -30,7 +30,7 @@ from helpers.elasticache.values import (
     Stream,
     changed_meanwhile,
     look,
-    read,
+    read_command,
     read_stream,
     read_whole,
 )
@@ -369,12 +369,15 @@ class _Copier:
 
     def _written_by_type(self, keys: Sequence[bytes]) -> list[bytes]:
         """Write what the source has of `keys`; return those that changed their type while being read."""
-        looked = look(self.pair.source, keys)
+        source = self.pair.source
+        looked = dict(zip(keys, look(source, keys), strict=True))
+        small = [key for key, each in looked.items() if each.kind in READ and each.size <= WHOLE_BYTES]
+        values = dict(zip(small, source.ask([read_command(looked[key].kind, key) for key in small]), strict=True))
         again: list[bytes] = []
         jobs: list[tuple[bytes, list[Command]]] = []
-        for key, each in zip(keys, looked, strict=True):
+        for key, each in looked.items():
             try:
-                jobs.append((key, _commands(self.pair.source, key, each)))
+                jobs.append((key, _commands(source, key, each, values.get(key))))
             except redis.ResponseError as error:
                 if not changed_meanwhile(error):
                     raise _refusal(key, error) from error
@@ -399,15 +402,21 @@ class _Copier:
             self.typed += 1
 
 
-def _commands(source: Wire, key: bytes, looked: Seen) -> list[Command]:
-    """Return the commands that make `key` as the source has it, as one transaction."""
+def _commands(source: Wire, key: bytes, looked: Seen, value: Any) -> list[Command]:
+    """Return the commands that make `key` as the source has it, as one transaction.
+
+    `value` is what a READ command said of a small key; it is None for others, which are read here.
+    """
+    if isinstance(value, Exception):
+        raise value
     if looked.kind is None:
         return [("UNLINK", key)]
     expiry: list[Command] = [("PEXPIREAT", key, looked.expires_ms)] if looked.expires_ms else []
     if looked.kind == b"stream":
         writing = _stream_commands(key, read_stream(source, key), milliseconds(source.call("TIME")))
     elif looked.kind in READ:
-        value = read_whole(source, looked.kind, key) if looked.size > WHOLE_BYTES else read(source, looked.kind, key)
+        if looked.size > WHOLE_BYTES:
+            value = read_whole(source, looked.kind, key)
         if not value and looked.kind != b"string" or value is None:
             return [("UNLINK", key)]
         writing = _value_commands(key, looked.kind, value)

@@ -217,9 +217,9 @@ def _same_payload(pair: Pair, key: bytes) -> bool:
     return isinstance(one, bytes) and isinstance(other, bytes) and one[:-10] == other[:-10]
 
 
-def read(wire: Wire, kind: bytes, key: bytes) -> Any:
-    """Return the reply to the READ command of a type. Raises redis.ResponseError."""
-    return wire.call(*(key if part is KEY else part for part in READ[kind]))
+def read_command(kind: bytes, key: bytes) -> Command:
+    """Return the command that reads the whole value of a key."""
+    return tuple(key if part is KEY else part for part in READ[kind])
 
 
 def read_whole(wire: Wire, kind: bytes, key: bytes) -> Any:

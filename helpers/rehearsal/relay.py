@@ -139,6 +139,7 @@ class _ClientSide(_Side):
     def __init__(self, listener: _Listener) -> None:
         super().__init__()
         self._listener = listener
+        self._early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -146,6 +147,13 @@ class _ClientSide(_Side):
         self.transport.pause_reading()
         self._listener.clients.add(self)
         self._task = asyncio.get_running_loop().create_task(self._connect(self._listener.next_target()))
+
+    def data_received(self, data: bytes) -> None:
+        # Before Python 3.11.4 a transport paused as it is made reads on all the same.
+        if self.other is None:
+            self._early.append(data)
+        else:
+            super().data_received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._listener.clients.discard(self)
@@ -168,6 +176,9 @@ class _ClientSide(_Side):
             server.transport.close()
             return
         self.other = server
+        for data in self._early:
+            super().data_received(data)
+        self._early.clear()
         self.transport.resume_reading()
 
 
