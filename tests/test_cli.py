@@ -30,9 +30,11 @@ values = {"name": name, "count": count, "final": final, "status": status}
 codes = {"done": 0, "failed": 1, "planned": 2, "not approved": 3}
 if approve:
     status = "done"
+elif mode == "plan" and status == "done":
+    status = "planned"
 told = {"runbook": "tiny", "run_id": run_id, "mode": mode, "status": status, "exit_code": codes[status], "error": "" if status == "done" else "It stopped."}
 (directory / "run.json").write_text(json.dumps({"runbook": str(pathlib.Path(NOTEBOOK)), "run_id": run_id, "mode": mode, "parameters": values}))
-(directory / "result.json").write_text(json.dumps({**told, "metrics": {"keys_compared": 7}, "parameters": {**values, "approve": approve, "plan_file": plan_file}}))
+(directory / "result.json").write_text(json.dumps({**told, "plan": [], "metrics": {"keys_compared": 7}, "parameters": {**values, "approve": approve, "plan_file": plan_file}}))
 """
 
 
@@ -113,10 +115,10 @@ def test_bad_input_is_one_sentence_and_starts_nothing(runbook, tiny, tmp_path, a
 
 def test_a_run_gets_its_parameters_as_written_and_tells_where_its_files_are(runbook, tiny, tmp_path):
     told = runbook("run", tiny, "-p", "name=012345678901", "-p", "final=false", "--mode", "plan", "--run-id", "first")
-    assert told.code == 0, told.err
+    assert told.code == 2, told.err
     assert recorded(tmp_path, "first")["parameters"] | {"approve": ""} == {"name": "012345678901", "count": 1, "final": False, "status": "done", "approve": "", "plan_file": ""}
     assert recorded(tmp_path, "first")["mode"] == "plan"
-    assert "tiny: done (exit code 0)" in told.out and "runs/first/result.json" in told.out and "keys_compared" in told.out
+    assert "tiny: planned (exit code 2)" in told.out and "runs/first/result.json" in told.out and "keys_compared" in told.out
 
 
 def test_a_run_stopped_at_a_gate_ends_with_3_and_is_resumed_with_its_parameters_and_the_approval(runbook, tiny, tmp_path):

@@ -7,7 +7,7 @@ from helpers.elasticache.cutover import switch
 from helpers.elasticache.groups import Group, describe_group, events_table
 from helpers.elasticache.live import Changes
 from helpers.elasticache.preflight import Survey, survey
-from helpers.elasticache.results import measured
+from helpers.elasticache.results import measured, side_by_side
 from helpers.elasticache.retire import delete_old
 from helpers.elasticache.settings import settings, ways
 from helpers.elasticache.snapshots import Backup
@@ -33,6 +33,7 @@ __all__ = [
     "import_backup",
     "measured",
     "settings",
+    "side_by_side",
     "survey",
     "switch",
     "turn_on_notifications",

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from helpers.elasticache.application import Report
 from helpers.elasticache.cutover import Switched
 from helpers.elasticache.stages import Verified
+
+
+def side_by_side(results: list[dict[str, Any]]) -> pd.DataFrame:
+    """Runs of different strategies next to each other, this one first: what each measured."""
+    if not results:
+        return pd.DataFrame({"measured": ["by the apply"]})
+    columns = ["strategy", "write gap (ms)", "acknowledged writes", "of them lost", "keys different at the end", "run"]
+    names = ("write_gap_ms", "acknowledged_writes", "acknowledged_writes_lost", "keys_different")
+    rows = [(one["parameters"].get("strategy"), *(one["metrics"].get(name) for name in names), one["run_id"]) for one in results]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
 def measured(application: Report, switched: Switched, verified: Verified) -> dict[str, Any]:

@@ -337,6 +337,14 @@ class Run:
         self.journal.write("card", title=card.title, html=card.html)
         display.display(card)
 
+    def alike(self, parameter: str) -> list[dict[str, Any]]:
+        """This run's result and the newest finished ones, in the same mode, that had another value of `parameter`; none in a plan."""
+        if self.mode == "plan":
+            return []
+        mine = self.result()
+        others = store.newest_results(self.runbook, self.mode, parameter)
+        return [mine, *(one for one in others if one["parameters"].get(parameter) != self.parameters.get(parameter))]
+
     def table(self, title: str, evidence: Any) -> None:
         """Show a table (a DataFrame, or something with `.table()` and perhaps `.figure()`) as a card of the report."""
         self.show(display.evidence_card(title, evidence))

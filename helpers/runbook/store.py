@@ -43,3 +43,10 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The JSON in `path`, or None where there is no such file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def newest_results(runbook: str, mode: str, parameter: str) -> list[dict[str, Any]]:
+    """The newest finished run of `runbook` in a mode for each value of one parameter."""
+    found = [read_json(path) for path in runs_directory().glob("*/result.json")]
+    done = [one for one in found if (one.get("runbook"), one.get("mode"), one.get("status")) == (runbook, mode, "done")]
+    return list({one["parameters"].get(parameter): one for one in sorted(done, key=lambda one: one["ended"])}.values())
