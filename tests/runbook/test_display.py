@@ -1,0 +1,42 @@
+"""Cards read well as HTML and as text, and nothing in them is taken for markup."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from helpers.aws import Check, checks_table
+from helpers.runbook import display
+from helpers.runbook.report import _named
+
+
+def test_what_a_service_says_is_never_taken_for_markup() -> None:
+    card = display.evidence_card("<b>bold</b>", pd.DataFrame({"<i>": ["<script>alert(1)</script>"]}))
+    assert "<script>" not in card.html
+    assert "<b>bold" not in card.html
+    assert "<script>alert(1)</script>" in card.text
+
+
+def test_checks_come_with_the_worst_first_and_tell_their_number() -> None:
+    checks = [Check("a", "pass", "fine"), Check("b", "fail", "broken", "Mend it."), Check("c", "warn", "odd")]
+    card = display.table_card("Preflight", checks_table(checks))
+    assert card.text.splitlines()[0] == "== Preflight [fail] 1 pass, 1 warn, 1 fail"
+    assert [line.split()[0] for line in card.text.splitlines()[2:]] == ["fail", "warn", "pass"]
+    assert card.html.index("✗ fail") < card.html.index("! warn") < card.html.index("✓ pass")
+
+
+def test_a_plan_reads_as_create_change_delete() -> None:
+    writes = [
+        {"service": "elasticache", "operation": operation, "resource": "g", "parameters": {"N": 2}}
+        for operation in ("CreateReplicationGroup", "ModifyReplicationGroup", "DeleteReplicationGroup")
+    ]
+    assert [line for line in display.plan_text(writes).splitlines() if "=" not in line] == [
+        "+ elasticache:CreateReplicationGroup  g",
+        "~ elasticache:ModifyReplicationGroup  g",
+        "- elasticache:DeleteReplicationGroup  g",
+    ]
+
+
+def test_numbers_carry_their_units() -> None:
+    assert _named("write_gap_ms", 108.3) == ("write gap", "108 ms")
+    assert _named("keys_compared", 100845) == ("keys compared", "100,845")
+    assert [display.as_text(value) for value in (True, False, None, 0.1234, 12.34)] == ["yes", "no", "", "0.123", "12.3"]
