@@ -11,6 +11,7 @@ from __future__ import annotations
 import fnmatch
 import html
 import re
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -193,7 +194,7 @@ def compare(
     wanted = _wanted(ignore)
     first = _Findings()
     with (
-        tqdm(total=sum(counts.values()), unit="key", desc="compare", disable=not progress) as bar,
+        tqdm(total=sum(counts.values()), unit="key", desc="compare", leave=False, file=sys.stdout, disable=not progress) as bar,
         Pair(source, target) as scanning,
         Pair(source, target) as asking,
         _Look(source, target, ttl_tolerance_ms, scripts=True, bar=bar) as look,
@@ -228,7 +229,7 @@ def compare_keys(
     wanted, first = by_database(set(keys)), _Findings()
     total = sum(map(len, wanted.values()))
     with (
-        tqdm(total=total, unit="key", desc="compare", disable=not progress) as bar,
+        tqdm(total=total, unit="key", desc="compare", leave=False, file=sys.stdout, disable=not progress) as bar,
         _Look(source, target, ttl_tolerance_ms, scripts=False, bar=bar) as look,
     ):
         for number, names in wanted.items():
