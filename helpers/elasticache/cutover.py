@@ -28,7 +28,7 @@ from helpers.elasticache.preflight import Survey
 from helpers.elasticache.stages import Verified, verified
 from helpers.elasticache.upgrade import Upgrade
 
-HOLD_MS = 30_000  # how long the left group stays frozen if this process dies right after the switch
+HOLD_MS = 120_000  # how long the left group stays frozen if this process dies right after the switch
 FLAG_SETTLE = 0.3  # seconds without a change before the application counts as stopped
 LIFTED = "1970-01-01T00:00:00+00:00"
 
