@@ -72,6 +72,19 @@ def watch(new: Watch | None) -> None:
     _watch = new
 
 
+@contextlib.contextmanager
+def unguarded() -> Iterator[None]:
+    """Let writes through that `on_write` might refuse, to put back what a failure left; they are recorded, and a plan still sends none."""
+    held = _watch.on_write if _watch else None
+    if _watch:
+        _watch.on_write = None
+    try:
+        yield
+    finally:
+        if _watch:
+            _watch.on_write = held
+
+
 def planned_world() -> PlannedWorld | None:
     """The planned world while a plan is made, else None."""
     return _watch.plan if _watch else None

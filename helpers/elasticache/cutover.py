@@ -16,6 +16,7 @@ import pandas as pd
 from redis.exceptions import RedisError
 
 from helpers.aws import Aws, RunbookError, act, effect, planning, wait
+from helpers.aws.calls import unguarded
 from helpers.aws.effects import note, recall
 from helpers.elasticache import clients, copying
 from helpers.elasticache.application import read_report
@@ -28,7 +29,7 @@ from helpers.elasticache.preflight import Survey
 from helpers.elasticache.stages import Verified, verified
 from helpers.elasticache.upgrade import Upgrade
 
-HOLD_MS = 120_000  # how long the left group stays frozen if this process dies right after the switch
+HOLD_MS = 60_000  # how long the left group stays frozen if this process dies right after the switch
 FLAG_SETTLE = 0.3  # seconds without a change before the application counts as stopped
 LIFTED = "1970-01-01T00:00:00+00:00"
 
@@ -174,10 +175,14 @@ def _freeze(aws: Aws, move: Move) -> None:
 
 
 def _thaw(aws: Aws, move: Move) -> None:
+    """Lift the freeze after a failure. It is no step of any plan, and no plan may hold it back."""
+    if planning():
+        return
     if move.freeze == "client_pause":
-        act("redis", "CLIENT UNPAUSE", move.source.id, lambda: _with(move.source, clients.resume_writes))
+        _with(move.source, clients.resume_writes)
     else:
-        put_parameter(aws, move.read_only_parameter, LIFTED)
+        with unguarded():
+            put_parameter(aws, move.read_only_parameter, LIFTED)
 
 
 def _carry_last(aws: Aws, move: Move, changes: Changes, started: float) -> int:

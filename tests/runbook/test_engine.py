@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from helpers.aws import Check, RunbookError, act, connect, effect
+from helpers.aws import calls
 from helpers.aws import session as aws_session
 from helpers.aws.effects import note, recall
 from helpers.runbook import engine, rollback, store
@@ -220,6 +221,20 @@ def test_an_apply_of_a_saved_plan_refuses_a_write_that_differs() -> None:
     with again.step("1 Make"):
         make("a")
     assert result_of(again)["calls"][-1]["resource"] == "a"
+
+
+def test_what_lifts_a_freeze_after_a_failure_is_never_held_back_by_a_plan() -> None:
+    planned = begin(mode="plan", run_id="p")
+    with planned.step("1 Make"):
+        make("a")
+    planned.finish()
+    run = begin(run_id="p", plan_file=str(planned.directory / "plan.json"))
+    lifted = []
+    with run.step("1 Make"):
+        with calls.unguarded():
+            act("redis", "CLIENT UNPAUSE", "a", lambda: lifted.append(True))
+        make("a")
+    assert lifted == [True]
 
 
 def test_a_plan_of_other_parameters_is_refused() -> None:
