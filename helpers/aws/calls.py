@@ -17,12 +17,12 @@ from weakref import WeakSet
 from botocore.awsrequest import AWSResponse
 from botocore.client import BaseClient
 
-from helpers.aws.planned import PlannedWorld
+from helpers.aws.planned import PlannedWorld, verb_and_noun
 
-READ_VERBS = (
-    "AssumeRole", "BatchCheck", "BatchGet", "Check", "Decode", "Describe", "Detect", "Estimate", "Filter", "Get",
+READ_VERBS = {
+    "Decode", "Describe", "Detect", "Estimate", "Filter", "Get",
     "Head", "List", "Lookup", "Preview", "Query", "Scan", "Search", "Select", "Simulate", "Validate",
-)  # fmt: skip
+}  # fmt: skip
 READS = {("events", "TestEventPattern"), ("logs", "StartQuery"), ("logs", "StopQuery")}
 WRITES = {("elasticache", "TestFailover"), ("ecr", "StartLifecyclePolicyPreview")}
 SECRET_NAMES = {"AuthToken", "Password", "Passwords", "SecretString", "SecretBinary", "MasterUserPassword"}
@@ -94,7 +94,9 @@ def is_write(service: str, operation: str) -> bool:
     """True unless the operation is known to change nothing; the unknown counts as a write."""
     if (service, operation) in WRITES:
         return True
-    return (service, operation) not in READS and not operation.startswith(READ_VERBS)
+    if (service, operation) in READS or operation.startswith(("AssumeRole", "BatchCheck", "BatchGet")):
+        return False
+    return verb_and_noun(operation)[0] not in READ_VERBS
 
 
 @contextlib.contextmanager

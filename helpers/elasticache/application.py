@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers.aws import Aws, RunbookError, planning, wait
+from helpers.aws import Aws, RunbookError, WaitFailed, planning, wait
 from helpers.aws.errors import is_not_found
 from helpers.elasticache.preflight import split_s3
 from helpers.elasticache.upgrade import Upgrade
@@ -65,7 +65,10 @@ def application_report(aws: Aws, upgrade: Upgrade) -> Report:
         found = read_report(aws, upgrade.application_report)
         return "audited" if found.get("audited_at", 0) >= asked else "auditing" if found else "absent"
 
-    wait("the application's audit", state, until=("audited",), timeout=AUDIT_WAIT)
+    try:
+        wait("the application's audit", state, until=("audited",), fail=("absent",), timeout=AUDIT_WAIT)
+    except WaitFailed as error:  # its absence takes nothing from what was done
+        return Report({}, f"no report of the application: {error.what}")
     return Report(read_report(aws, upgrade.application_report))
 
 

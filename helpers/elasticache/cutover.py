@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from redis.exceptions import RedisError
@@ -88,18 +88,34 @@ def undo_switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Grou
     """Point the application back at the old group, after carrying back what it wrote to the new one."""
     if not upgrade.moves:
         return None
+    now = read_parameter(aws, upgrade.parameter).value
+    if now not in (old.endpoint, new.endpoint):
+        raise changed_meanwhile(upgrade.parameter, now, new.endpoint)
+    left = recall("switch") or {}
+    if upgrade.keeps_writes and now == new.endpoint and not planning():
+        _refuse_loss_on_the_way_back(old, left)
     if upgrade.keeps_writes:
         _lift_fence(aws, upgrade, found)
-    now = read_parameter(aws, upgrade.parameter).value
-    if now != new.endpoint:
-        if upgrade.keeps_writes and found.freeze == "client_pause":
+        if found.freeze == "client_pause":
             act("redis", "CLIENT UNPAUSE", old.id, lambda: _with(old, clients.resume_writes))
-        return None
+    if now == old.endpoint and left.get("from") != new.id:
+        return None  # never switched, or back already
     if not upgrade.keeps_writes:
         compare_and_set(aws, read_parameter(aws, upgrade.parameter), new.endpoint, old.endpoint)
         return Switched(new.endpoint, old.endpoint, note="switched back; the classic procedure carries nothing back")
     back = Move(upgrade.parameter, new, old, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, upgrade.application_report, found.fence, upgrade.named(upgrade.family))
     return carry_application(aws, back, Changes(new))
+
+
+def _refuse_loss_on_the_way_back(old: Group, left: dict) -> None:
+    """Carrying back makes the old group equal to the new one: nobody may have written there, or be about to."""
+    with open_redis(old, "back") as redis:
+        late = clients.writes_since(redis, left["mark"]) if left.get("from") == old.id else 0
+        who = clients.connected_clients(redis)
+    if late:
+        raise RunbookError(f"{late} writes reached {old.id} after the switch: carrying back would undo them.", "Compare the two groups, carry these keys to the new one by hand, and keep the new group.")
+    if len(who):
+        raise RunbookError(f"{', '.join(who['address'])} are still connected to {old.id}, which is about to take writes again.", "Stop or move these clients, then roll back.")
 
 
 @effect(undo=undo_switch)
@@ -138,8 +154,9 @@ def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
         _hold(move)
         compare_and_set(aws, before, move.source.endpoint, move.target.endpoint)
     except BaseException:
-        _thaw(aws, move)
-        raise
+        if planning() or read_parameter(aws, move.parameter).value != move.target.endpoint:
+            _thaw(aws, move)
+        raise  # where the parameter did change, the source stays frozen until the resumed run has fenced it
     frozen = (time.monotonic() - started) * 1000
     return _finish(aws, move, changes, arrivals, Switched(move.source.endpoint, move.target.endpoint, _method(move), time.time(), frozen, last))
 
@@ -149,7 +166,7 @@ def _hold(move: Move) -> None:
     if planning():
         return
     with open_redis(move.source, "hold") as redis:
-        note("switch", {"mark": clients.write_mark(redis), "at": time.time()})
+        note("switch", {"from": move.source.id, "mark": clients.write_mark(redis), "at": time.time()})
         if move.freeze == "client_pause":
             clients.pause_writes(redis, HOLD_MS)
 
@@ -178,10 +195,10 @@ def _thaw(aws: Aws, move: Move) -> None:
     """Lift the freeze after a failure. It is no step of any plan, and no plan may hold it back."""
     if planning():
         return
-    if move.freeze == "client_pause":
-        _with(move.source, clients.resume_writes)
-    else:
-        with unguarded():
+    with unguarded():
+        if move.freeze == "client_pause":
+            act("redis", "CLIENT UNPAUSE", move.source.id, lambda: _with(move.source, clients.resume_writes))
+        else:
             put_parameter(aws, move.read_only_parameter, LIFTED)
 
 
@@ -224,9 +241,13 @@ def _finish(aws: Aws, move: Move, changes: Changes, arrivals: Changes, done: Swi
     now = read_parameter(aws, move.parameter).value
     if now != move.target.endpoint:
         raise changed_meanwhile(move.parameter, now, move.target.endpoint)
+    late, conflicts = _late_writes(move, changes, arrivals)
     refuses = _with(move.source, _refuses_writes)
-    late = _late_writes(move, changes, arrivals)
+    if move.fence and not refuses:
+        raise RunbookError(f"{move.source.id} still takes writes although {move.fence} was set.", "Nothing is deleted. See that its parameter group is in effect, then resume the run.")
     comparison = _compare_after(move, arrivals) if arrivals.running else done.comparison
+    if conflicts:
+        comparison = replace(comparison, keys_different=comparison.keys_different + conflicts, examples=(*comparison.examples, f"{conflicts} keys were written on both groups after the switch"))
     changes.end()
     arrivals.end()
     return Switched(done.before, done.after, done.method, done.at, done.freeze_ms, done.last_keys, late, disconnected, refuses, comparison, done.note)
@@ -241,7 +262,10 @@ def _raise_fence(aws: Aws, move: Move) -> int:
 
     def state() -> str:
         nonlocal killed
-        killed += 0 if planning() else _disconnect(move.source)
+        if not planning():
+            killed += _disconnect(move.source)
+            if move.freeze == "client_pause":
+                _with(move.source, lambda redis: clients.pause_writes(redis, HOLD_MS))  # the fence may take longer than one hold
         return describe_group(aws, move.source.id).parameter_status
 
     wait(f"{move.source.id} refuses writes", state, until=("in-sync", "pending-reboot"), timeout=300)
@@ -256,25 +280,27 @@ def _lift_fence(aws: Aws, upgrade: Upgrade, found: Survey) -> None:
         wait_available(aws, upgrade.group)
 
 
-def _late_writes(move: Move, changes: Changes, arrivals: Changes) -> int:
-    """Carry over keys that were written to the left group after the freeze, if any; returns their number."""
+def _late_writes(move: Move, changes: Changes, arrivals: Changes) -> tuple[int, int]:
+    """Carry over keys written to the left group after the freeze; returns their number, and that of keys written on both sides."""
     if not changes.running:
         left = recall("switch")
         with open_redis(move.source, "late") as source:
             missed = clients.writes_since(source, left["mark"]) if left else 0
         if missed:
-            raise RunbookError(f"{missed} writes reached {move.source.id} after the switch while no process was watching.", "Nothing is deleted. Roll back, or compare the two groups and carry the keys over by hand.")
-        return 0
+            raise RunbookError(f"{missed} writes reached {move.source.id} after the switch while no process was watching.", "Nothing is deleted. Compare the two groups and carry these keys to the new one by hand; a roll back would lose them.")
+        return 0, 0
     changes.capture.barrier()
     late = changes.capture.take()
+    conflicts: set = set()
     if late:
         arrivals.capture.barrier()
-        late -= arrivals.capture.peek()
+        conflicts = late & arrivals.capture.peek()
+        late -= conflicts
         with open_redis(move.source, "late") as source, open_redis(move.target, "late") as target:
             wrong = compare_keys(source, target, late).keys()
             copying.copy_keys(source, target, wrong)
-        return len(wrong)
-    return 0
+        return len(wrong), len(conflicts)
+    return 0, 0
 
 
 def _compare_after(move: Move, arrivals: Changes) -> Verified:

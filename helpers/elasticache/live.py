@@ -100,7 +100,7 @@ class Changes:
             rounds: list[tuple[int, int, float]] = []
             how = "captured" if self.complete else "compared"
             if not self.complete:
-                copied = copying.resync(source, sink)
+                copied = copying.resync(source, sink, ttl_tolerance_ms=50)
                 rounds.append((0, copied.keys, copied.seconds))
                 self.complete = True
             caught = copying.catch_up(self.capture, source, sink)

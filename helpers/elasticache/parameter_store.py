@@ -42,6 +42,8 @@ def compare_and_set(aws: Aws, before: Parameter, expected: str, value: str) -> N
     version = _put(aws, before, value)
     if UNKNOWN not in (version, before.version) and version != before.version + 1:
         theirs = _value_at(aws, before.name, version - 1)
+        if theirs == value:
+            return  # our own request, sent twice by a retry
         _put(aws, before, theirs)
         raise changed_meanwhile(before.name, theirs, expected)
 

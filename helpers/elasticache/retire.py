@@ -55,6 +55,8 @@ def delete_old(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, switched: 
         why = "the group was upgraded in place" if not upgrade.moves else f"{old.id} is kept: it holds the writes that the classic procedure left behind"
         return Deleted("", "", 0.0, why)
     final = upgrade.named("final")
+    if switched.comparison.keys_different:
+        raise RunbookError(f"{switched.comparison.keys_different} keys differed after the switch: {old.id} is not deleted.", "Look at them in the report, and carry them over or roll back.")
     if group_state(aws, old.id) not in ("absent", "deleting"):
         _still_switched(aws, upgrade, switched)
         if not planning():

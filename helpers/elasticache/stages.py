@@ -10,6 +10,7 @@ from helpers.aws import Aws, RunbookError, act, effect, planning
 from helpers.elasticache.groups import Group, delete_group, describe_group, events, group_exists, group_state, wait_available
 from helpers.elasticache.live import Changes, Moved, open_primary_node
 from helpers.elasticache.parameter_groups import ALL_KEY_EVENTS, NOTIFY, delete_parameter_group, ensure_parameter_group
+from helpers.elasticache.parameter_store import read_parameter
 from helpers.elasticache.preflight import Survey, split_s3
 from helpers.elasticache.snapshots import Backup, delete_export, delete_snapshot, ensure_snapshot, export_snapshot, read_backup, snapshot_state
 from helpers.elasticache.upgrade import Upgrade, minor, parameter_family
@@ -123,10 +124,19 @@ def back_up(aws: Aws, upgrade: Upgrade, changes: Changes) -> Backup:
 
 
 def undo_import(aws: Aws, upgrade: Upgrade) -> None:
-    """Delete the new group and its parameter group."""
+    """Delete the new group and its parameter group, unless the application uses it."""
     if upgrade.moves:
+        _refuse_in_use(aws, upgrade)
         delete_group(aws, upgrade.new_group)
         delete_parameter_group(aws, upgrade.named(upgrade.family))
+
+
+def _refuse_in_use(aws: Aws, upgrade: Upgrade) -> None:
+    if not group_exists(aws, upgrade.new_group):
+        return
+    endpoint, now = describe_group(aws, upgrade.new_group).endpoint, read_parameter(aws, upgrade.parameter).value
+    if now == endpoint and not planning():
+        raise RunbookError(f"{upgrade.parameter} points to {upgrade.new_group}: it is not deleted.", "Point the application at the old group first.")
 
 
 @effect(undo=undo_import)
@@ -181,12 +191,14 @@ def upgrade_engine(aws: Aws, upgrade: Upgrade, found: Survey, group: Group) -> U
     Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/VersionManagement.HowTo.html
     """
     before = describe_group(aws, group.id)
-    if before.status == "modifying":  # asked for by a process that was killed
+    if before.status == "modifying" and not planning():  # asked for by a process that was killed, or something else
         before = wait_available(aws, group.id)
-    elif (before.engine, minor(before.engine_version)) != (upgrade.engine, minor(upgrade.version)):
+    if before.status != "modifying" and (before.engine, minor(before.engine_version)) != (upgrade.engine, minor(upgrade.version)):
         parameters = _ensure_new_parameters(aws, upgrade, found)
         aws.client("elasticache").modify_replication_group(ReplicationGroupId=group.id, Engine=upgrade.engine, EngineVersion=upgrade.version, CacheParameterGroupName=parameters, ApplyImmediately=True)
     after = wait_available(aws, group.id)
+    if (after.engine, minor(after.engine_version)) != (upgrade.engine, minor(upgrade.version)) and not planning():
+        raise RunbookError(f"{group.id} runs {after.engine} {after.engine_version}, not {upgrade.engine} {upgrade.version}.", "Look at its events, then resume the run.")
     told = () if planning() else tuple(events(aws, group.id)[-6:])
     return Upgraded(after, f"{found.old.engine} {found.old.engine_version}", f"{after.engine} {after.engine_version}", told)
 

@@ -112,5 +112,9 @@ def _refuse_nonsense(upgrade: Upgrade) -> None:
         raise RunbookError(f"engine_version is {upgrade.version!r}, which is not pinned in full.", "Name major and minor, such as 8.1: with 6.x the minor version would move by itself.")
     if not re.fullmatch(r"[a-z](?!.*--)[a-z0-9-]{0,38}[a-z0-9]|[a-z]", upgrade.new_group):
         raise RunbookError(f"{upgrade.new_group!r} cannot name a replication group.", "1 to 40 lower-case letters, digits and single hyphens, a letter first.")
+    if not 100 <= upgrade.freeze_limit_ms <= 50_000:
+        raise RunbookError(f"freeze_limit_ms is {upgrade.freeze_limit_ms}.", "Choose 100 to 50000 milliseconds.")
+    if upgrade.quiet_seconds < 0:
+        raise RunbookError(f"quiet_seconds is {upgrade.quiet_seconds}.", "Choose 0 or more seconds.")
     if upgrade.new_group == upgrade.group:
         raise RunbookError("The new group has the old group's name.", "Leave new_replication_group empty, or choose another name.")

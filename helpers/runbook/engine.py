@@ -155,6 +155,7 @@ class Run:
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:
         """Carry out one step; what its effects return becomes the evidence on its card."""
+        self._refuse_ended()
         step = Step(title)
         self.steps.append(step)
         self._seen = {key: n for key, n in self._seen.items() if not key.startswith(title + "/")}
@@ -222,7 +223,8 @@ class Run:
 
     def preflight(self, survey: Any, *args: Any) -> Any:
         """Call `survey(*args)`, show its `checks`, and end the run where one fails; a resumed run keeps what it found first."""
-        entry = self.journal.last("preflight")
+        self._refuse_ended()
+        entry = next((one for one in reversed(self._since_undone()) if one.get("key") == "preflight"), None)
         if entry:
             found = msgspec.convert(entry["result"], get_type_hints(survey)["return"], strict=False)
             self.show(display.table_card("Preflight", checks_table(found.checks)))
@@ -259,8 +261,9 @@ class Run:
         """
         if not when:
             return
+        self._refuse_ended()
         entry = {"gate": name, "question": question, "resource": resource}
-        if any(one["gate"] == name for one in self.journal.of_type("gate")):
+        if any(one["type"] == "gate" and one["gate"] == name for one in self._since_undone()):
             by = "approved earlier in this run"
         elif self.mode == "plan":
             by = "needs approval"
@@ -278,6 +281,17 @@ class Run:
             self.journal.write("gate", **entry, by=by)
         self.gates.append({**entry, "by": by, "at": time.time()})
         self.show(display.gate_card(name, question, by))
+
+    def _refuse_ended(self) -> None:
+        """A cell run again after the end would act without the journal: it has to begin as a resumed run."""
+        if self.status != "running":
+            raise RunbookError(f"This run has ended ({self.status}).", f"Resume it: set run_id = {self.id!r} in the parameters and run all cells from the top.")
+
+    def _since_undone(self) -> list[dict[str, Any]]:
+        """The journal from the last roll back on: what was approved or found before it holds no longer."""
+        entries = self.journal.entries
+        last = max((place for place, one in enumerate(entries) if one["type"] == "undone"), default=-1)
+        return entries[last + 1 :]
 
     def _approved(self) -> set[str]:
         return {part.strip() for part in str(self.parameters.get("approve", "")).split(",") if part.strip()}

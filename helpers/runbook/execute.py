@@ -247,7 +247,8 @@ def _unrecorded(path: Path, values: Mapping[str, Any], directory: Path, fault: s
         "calls": [],
         "metrics": {},
     }
-    store.write_json(directory / "result.json", result)
+    if not (directory / "journal.jsonl").exists():  # else this attempt was refused, and what the run did stays recorded
+        store.write_json(directory / "result.json", result)
     return ExecutionResult(directory.name, directory, status, result["exit_code"], error, result)
 
 

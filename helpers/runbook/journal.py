@@ -21,15 +21,16 @@ class Journal:
     """An append-only file of entries; the last entry of a key says how far its effect is."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path, self.entries = path, _read(path)
+        self.path = path
         self._file = None if read_only else _open_alone(path)
+        self.entries = _read(path)
 
     def write(self, type: str, **fields: Any) -> dict[str, Any]:
         """Append an entry and wait until it is on disk."""
         entry = {"at": time.time(), "type": type, **fields}
         self.entries.append(entry)
         if self._file is not None:
-            self._file.write(redact(json.dumps(entry, ensure_ascii=False, default=str)) + "\n")
+            self._file.write(json.dumps(_masked(entry), ensure_ascii=False, default=str) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         return entry
@@ -57,13 +58,23 @@ class Journal:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     """The whole entries of a journal; a last line torn by a crash is left out."""
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last line end was cut off
         try:
             entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+        except json.JSONDecodeError as error:
+            raise RunbookError(f"Line {number} of {path} is damaged, so what the run did is not known.", "Mend the line from a copy; do not go on without it.") from error
     return entries
+
+
+def _masked(value: Any) -> Any:
+    """The value with secrets masked in its texts, before JSON escapes them."""
+    if isinstance(value, dict):
+        return {name: _masked(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def _open_alone(path: Path) -> Any:

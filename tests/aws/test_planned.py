@@ -123,6 +123,9 @@ def test_secrets_are_not_listed(nowhere: dict, planned: list[calls.Call]) -> Non
         ("events", "TestEventPattern", False),
         ("sqs", "ReceiveMessage", True),
         ("madeup", "FrobnicateThing", True),
+        ("license-manager", "CheckoutLicense", True),
+        ("dynamodb", "BatchGetItem", False),
+        ("dynamodb", "BatchWriteItem", True),
     ],
 )
 def test_the_unknown_counts_as_a_write(service: str, operation: str, write: bool) -> None:

@@ -306,3 +306,41 @@ def test_a_session_without_credentials_says_so(monkeypatch: pytest.MonkeyPatch) 
         connect(region="eu-west-1")
     with pytest.raises(RunbookError, match="not be found"):
         connect(profile="nobody", region="eu-west-1")
+
+
+def test_a_cell_run_again_after_the_end_is_refused_instead_of_acting_unjournaled() -> None:
+    run = begin()
+    with pytest.raises(engine.GateNotPassed):
+        run.gate("delete", "It will be deleted.", "a")
+    with pytest.raises(RunbookError, match="This run has ended.*run all cells"):
+        run.gate("delete", "It will be deleted.", "a")
+    with pytest.raises(RunbookError, match="This run has ended"), run.step("1 Make"):
+        make("a")
+    assert DONE == []
+
+
+def test_what_was_approved_before_a_roll_back_needs_approval_again() -> None:
+    run = begin(approve="delete")
+    with run.step("1 Make"):
+        make("a")
+    run.gate("delete", "It will be deleted.", "a")
+    run._close()
+    rollback(run.id, approve="rollback")
+    with pytest.raises(engine.GateNotPassed):
+        begin(run_id=run.id).gate("delete", "It will be deleted.", "a")
+
+
+def test_masking_a_secret_leaves_the_journal_readable(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.write("card", html='<td title="password=abcdefghij">x</td>')
+    journal.write("done", key="k")
+    journal.close()
+    again = Journal(tmp_path / "journal.jsonl", read_only=True)
+    assert [entry["type"] for entry in again.entries] == ["card", "done"]
+    assert "abcdefghij" not in str(again.entries)
+
+
+def test_a_damaged_line_in_the_middle_of_a_journal_is_never_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").write_text('{"type": "intent", "key": "a"}\n{"type": "do\n{"type": "done", "key": "a"}\n')
+    with pytest.raises(RunbookError, match="Line 2 .* is damaged"):
+        Journal(tmp_path / "journal.jsonl", read_only=True)
