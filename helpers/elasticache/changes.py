@@ -373,6 +373,7 @@ class Capture:
                 "Allow the user PSUBSCRIBE and all channels (&*).",
             ) from error
         self._heard = self._began = time.monotonic()
+        self._samples.append((self._began, 0))
         self._thread = threading.Thread(target=self._read, name="capture", daemon=True)
         self._thread.start()
 
