@@ -139,8 +139,9 @@ def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
     not be carried within the freeze; the source is then as before.
     """
     before = read_parameter(aws, move.parameter)
-    done = Switched(move.source.endpoint, move.target.endpoint, _method(move), recall("switch").get("at", 0.0) if recall("switch") else 0.0, note="the process was killed at the switch; this one ended it")
     if before.value == move.target.endpoint:
+        at = (recall("switch") or {}).get("at", 0.0)
+        done = Switched(move.source.endpoint, move.target.endpoint, _method(move), at, note="the process was killed at the switch; this one ended it")
         return _finish(aws, move, changes, Changes(move.target), done)
     if before.value != move.source.endpoint:
         raise changed_meanwhile(move.parameter, before.value, move.source.endpoint)

@@ -17,17 +17,11 @@ from botocore.exceptions import ClientError
 
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal.cloud import Cloud
+from helpers.rehearsal.scenario import SNAPSHOT_ACTIONS
 
 TIMEOUT_S = 30.0
 BUCKET = "sessions-backup"
-GRANT = [
-    "s3:PutObject",
-    "s3:GetObject",
-    "s3:ListBucket",
-    "s3:GetBucketAcl",
-    "s3:ListMultipartUploadParts",
-    "s3:ListBucketMultipartUploads",
-]
+GRANT = list(SNAPSHOT_ACTIONS)
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
