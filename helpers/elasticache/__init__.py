@@ -4,6 +4,7 @@ from helpers.elasticache import planned as _planned  # noqa: F401 - registers wh
 from helpers.elasticache.application import application_report
 from helpers.elasticache.compare import Comparison, compare, compare_keys
 from helpers.elasticache.cutover import switch
+from helpers.elasticache.failover import check_failover
 from helpers.elasticache.groups import Group, describe_group, events_table
 from helpers.elasticache.live import Changes
 from helpers.elasticache.preflight import Survey, survey
@@ -11,7 +12,7 @@ from helpers.elasticache.results import measured, side_by_side
 from helpers.elasticache.retire import delete_old
 from helpers.elasticache.settings import settings, ways
 from helpers.elasticache.snapshots import Backup
-from helpers.elasticache.stages import back_up, catch_up, import_backup, turn_on_notifications, upgrade_engine, verify
+from helpers.elasticache.stages import back_up, catch_up, import_backup, turn_on_notifications, upgrade_engine, verify, wrap
 from helpers.elasticache.upgrade import Upgrade, from_parameters
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "application_report",
     "back_up",
     "catch_up",
+    "check_failover",
     "compare",
     "compare_keys",
     "delete_old",
@@ -40,4 +42,5 @@ __all__ = [
     "upgrade_engine",
     "verify",
     "ways",
+    "wrap",
 ]

@@ -8,26 +8,34 @@ had waiting is dropped unacknowledged) and the group is made to refuse writes be
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pandas as pd
+import redis
 from redis.exceptions import RedisError
 
 from helpers.aws import Aws, RunbookError, act, effect, planning, wait
 from helpers.aws.calls import unguarded
 from helpers.aws.effects import note, recall
 from helpers.elasticache import clients, copying
+from helpers.elasticache.adapters import Setting, changed_meanwhile, compare_and_set, is_at, put_parameter, read_setting
 from helpers.elasticache.application import read_report
-from helpers.elasticache.compare import compare, compare_keys
+from helpers.elasticache.changes import Capture
+from helpers.elasticache.compare import compare_keys
+from helpers.elasticache.connections import OURS, connected_clients, in_parallel, key_of_shard, on_all, open_pairs, open_shards
 from helpers.elasticache.groups import Group, describe_group, group_exists, wait_available
-from helpers.elasticache.live import OURS, Changes, open_primary_node, open_redis
+from helpers.elasticache.live import Changes
 from helpers.elasticache.parameter_groups import MORE_REPLICAS_THAN_ANY, set_parameters
-from helpers.elasticache.parameter_store import changed_meanwhile, compare_and_set, put_parameter, read_parameter
 from helpers.elasticache.preflight import Survey
-from helpers.elasticache.stages import Verified, verified
+from helpers.elasticache.stages import Verified, compare_shards, verified
 from helpers.elasticache.upgrade import Upgrade
+
+Pair = tuple[redis.Redis, redis.Redis]
+Pairs = list[Pair]
 
 HOLD_MS = 60_000  # how long the left group stays frozen if this process dies right after the switch
 FLAG_SETTLE = 0.3  # seconds without a change before the application counts as stopped
@@ -36,17 +44,26 @@ LIFTED = "1970-01-01T00:00:00+00:00"
 
 @dataclass(frozen=True)
 class Move:
-    """An application's way from one group to another: its parameter, how to freeze and how to fence the left group."""
+    """An application's way from one group to another: its endpoint before and after, how to freeze and how to fence the left group."""
 
-    parameter: str
+    upgrade: Upgrade
     source: Group
     target: Group
+    before: str
+    after: str
     freeze: str
-    freeze_limit_ms: int
-    read_only_parameter: str
-    application_report: str
     fence: str
     fence_group: str
+
+    @property
+    def setting(self) -> str:
+        """Where the application finds its endpoint."""
+        return self.upgrade.parameter
+
+    @property
+    def pauses(self) -> bool:
+        """True where the servers themselves hold writes back."""
+        return self.freeze == "client_pause"
 
 
 @dataclass(frozen=True)
@@ -88,34 +105,38 @@ def undo_switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Grou
     """Point the application back at the old group, after carrying back what it wrote to the new one."""
     if not upgrade.moves:
         return None
-    now = read_parameter(aws, upgrade.parameter).value
-    if now not in (old.endpoint, new.endpoint):
-        raise changed_meanwhile(upgrade.parameter, now, new.endpoint)
-    left = recall("switch") or {}
-    if upgrade.keeps_writes and now == new.endpoint and not planning():
-        _refuse_loss_on_the_way_back(old, left)
+    now = read_setting(aws, upgrade.parameter)
+    if not any(is_at(now, one) for one in (*old.endpoints, new.endpoint)):
+        raise changed_meanwhile(upgrade.parameter, now.value, new.endpoint)
+    switched, left = is_at(now, new.endpoint), recall("switch") or {}
+    if upgrade.keeps_writes and switched and not planning():
+        _refuse_loss_on_the_way_back(aws, upgrade, old, left)
     if upgrade.keeps_writes:
         _lift_fence(aws, upgrade, found)
         if found.freeze == "client_pause":
-            act("redis", "CLIENT UNPAUSE", old.id, lambda: _with(old, clients.resume_writes))
-    if now == old.endpoint and left.get("from") != new.id:
+            act("redis", "CLIENT UNPAUSE", old.id, lambda: on_all(aws, upgrade, old, clients.resume_writes))
+    if not switched and left.get("from") != new.id:
         return None  # never switched, or back already
     if not upgrade.keeps_writes:
-        compare_and_set(aws, read_parameter(aws, upgrade.parameter), new.endpoint, old.endpoint)
-        return Switched(new.endpoint, old.endpoint, note="switched back; the classic procedure carries nothing back")
-    back = Move(upgrade.parameter, new, old, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, upgrade.application_report, found.fence, upgrade.named(upgrade.family))
-    return carry_application(aws, back, Changes(new))
+        compare_and_set(aws, now, new.endpoint, found.endpoint)
+        return Switched(new.endpoint, found.endpoint, note="switched back; the classic procedure carries nothing back")
+    back = Move(upgrade, new, old, new.endpoint, found.endpoint, found.freeze, found.fence, upgrade.named(upgrade.family))
+    return carry_application(aws, back, Changes(aws, upgrade, new))
 
 
-def _refuse_loss_on_the_way_back(old: Group, left: dict) -> None:
+def _refuse_loss_on_the_way_back(aws: Aws, upgrade: Upgrade, old: Group, left: dict) -> None:
     """Carrying back makes the old group equal to the new one: nobody may have written there, or be about to."""
-    with open_redis(old, "back") as redis:
-        late = clients.writes_since(redis, left["mark"]) if left.get("from") == old.id else 0
-        who = clients.connected_clients(redis)
+    late = _writes_since(aws, upgrade, old, left["marks"]) if left.get("from") == old.id else 0
+    who = connected_clients(aws, upgrade, old)
     if late:
         raise RunbookError(f"{late} writes reached {old.id} after the switch: carrying back would undo them.", "Compare the two groups, carry these keys to the new one by hand, and keep the new group.")
     if len(who):
         raise RunbookError(f"{', '.join(who['address'])} are still connected to {old.id}, which is about to take writes again.", "Stop or move these clients, then roll back.")
+
+
+def _writes_since(aws: Aws, upgrade: Upgrade, group: Group, marks: list[str]) -> int:
+    with open_shards(aws, upgrade, group, "late") as shards:
+        return sum(in_parallel(clients.writes_since, shards, marks))
 
 
 @effect(undo=undo_switch)
@@ -124,72 +145,93 @@ def switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Group, ch
     if not upgrade.moves:
         return Switched(old.endpoint, old.endpoint, note="not needed: the endpoint stays")
     if not upgrade.keeps_writes:
-        before = read_parameter(aws, upgrade.parameter)
-        if before.value != new.endpoint:
-            compare_and_set(aws, before, old.endpoint, new.endpoint)
-        return Switched(old.endpoint, new.endpoint, "nothing: the classic procedure", time.time())
-    move = Move(upgrade.parameter, old, new, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, upgrade.application_report, found.fence, upgrade.named("watch"))
+        before = read_setting(aws, upgrade.parameter)
+        if not is_at(before, new.endpoint):
+            compare_and_set(aws, before, found.endpoint, new.endpoint)
+        return Switched(found.endpoint, new.endpoint, "nothing: the classic procedure", time.time())
+    move = Move(upgrade, old, new, found.endpoint, new.endpoint, found.freeze, found.fence, upgrade.named("watch"))
     return carry_application(aws, move, changes)
 
 
 def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
     """Move the application from `move.source` to `move.target`; called again after a crash it ends what was begun.
 
-    Raises `RunbookError` where the parameter holds something else than expected, or where the last keys could
+    Raises `RunbookError` where the setting holds something else than expected, or where the last keys could
     not be carried within the freeze; the source is then as before.
     """
-    before = read_parameter(aws, move.parameter)
-    if before.value == move.target.endpoint:
+    before = read_setting(aws, move.setting)
+    if is_at(before, move.after):
         at = (recall("switch") or {}).get("at", 0.0)
-        done = Switched(move.source.endpoint, move.target.endpoint, _method(move), at, note="the process was killed at the switch; this one ended it")
-        return _finish(aws, move, changes, Changes(move.target), done)
-    if before.value != move.source.endpoint:
-        raise changed_meanwhile(move.parameter, before.value, move.source.endpoint)
-    arrivals = Changes(move.target)
-    _prepare(move, changes, arrivals)
-    before = read_parameter(aws, move.parameter)  # just before the freeze, which it would prolong
-    started = time.monotonic()
-    _freeze(aws, move)
-    try:
-        last = act("redis", "RESTORE", move.target.id, lambda: _carry_last(aws, move, changes, started), source=move.source.id) or 0
-        _hold(move)
-        compare_and_set(aws, before, move.source.endpoint, move.target.endpoint)
-    except BaseException:
-        if planning() or read_parameter(aws, move.parameter).value != move.target.endpoint:
-            _thaw(aws, move)
-        raise  # where the parameter did change, the source stays frozen until the resumed run has fenced it
-    frozen = (time.monotonic() - started) * 1000
-    return _finish(aws, move, changes, arrivals, Switched(move.source.endpoint, move.target.endpoint, _method(move), time.time(), frozen, last))
+        done = Switched(move.before, move.after, _method(move), at, note="the process was killed at the switch; this one ended it")
+        return _finish(aws, move, changes, Changes(aws, move.upgrade, move.target), done)
+    _expect(move, before)
+    arrivals = Changes(aws, move.upgrade, move.target)
+    _prepare(aws, move, changes, arrivals)
+    before = read_setting(aws, move.setting)  # just before the freeze, which it would prolong
+    _expect(move, before)
+    with _opened(aws, move) as pairs:  # before the freeze, which connecting would prolong
+        started = time.monotonic()
+        _freeze(aws, move, pairs)
+        try:
+            last = act("redis", "RESTORE", move.target.id, lambda: _carry_last(aws, move, changes, pairs, started), source=move.source.id) or 0
+            _hold(move, pairs)
+            compare_and_set(aws, before, move.before, move.after)
+        except BaseException:
+            if planning() or not is_at(read_setting(aws, move.setting), move.after):
+                _thaw(aws, move)
+            raise  # where the setting did change, the source stays frozen until the resumed run has fenced it
+        frozen = (time.monotonic() - started) * 1000
+    return _finish(aws, move, changes, arrivals, Switched(move.before, move.after, _method(move), time.time(), frozen, last))
 
 
-def _hold(move: Move) -> None:
+@contextlib.contextmanager
+def _opened(aws: Aws, move: Move) -> Iterator[Pairs]:
+    """The primaries of both groups, shard by shard; none in a plan."""
+    if planning():
+        yield []
+        return
+    with open_pairs(aws, move.upgrade, move.source, move.target, "last") as pairs:
+        yield pairs
+
+
+def _expect(move: Move, setting: Setting) -> None:
+    if not is_at(setting, move.before) and not planning():
+        raise changed_meanwhile(move.setting, setting.value, move.before)
+
+
+def _hold(move: Move, pairs: Pairs) -> None:
     """Note how the left group stands, and keep it frozen for as long as a process that resumes may need."""
     if planning():
         return
-    with open_redis(move.source, "hold") as redis:
-        note("switch", {"from": move.source.id, "mark": clients.write_mark(redis), "at": time.time()})
-        if move.freeze == "client_pause":
-            clients.pause_writes(redis, HOLD_MS)
+
+    def hold(pair: Pair) -> str:
+        mark = clients.write_mark(pair[0])
+        if move.pauses:
+            clients.pause_writes(pair[0], HOLD_MS)
+        return mark
+
+    note("switch", {"from": move.source.id, "marks": in_parallel(hold, pairs), "at": time.time()})
 
 
-def _prepare(move: Move, changes: Changes, arrivals: Changes) -> None:
+def _prepare(aws: Aws, move: Move, changes: Changes, arrivals: Changes) -> None:
     """Everything slow before the freeze: lift a freeze that a killed process left, catch up, watch the target."""
-    if move.freeze == "client_pause" and not planning():
-        _with(move.source, clients.resume_writes)
+    if move.pauses and not planning():
+        on_all(aws, move.upgrade, move.source, clients.resume_writes)
     changes.carry_to(move.target)
     arrivals.begin()
 
 
 def _method(move: Move) -> str:
-    return "CLIENT PAUSE WRITE" if move.freeze == "client_pause" else f"the application's flag {move.read_only_parameter}"
+    return "CLIENT PAUSE WRITE" if move.pauses else f"the application's flag {move.upgrade.read_only_parameter}"
 
 
-def _freeze(aws: Aws, move: Move) -> None:
-    if move.freeze == "client_pause":
-        act("redis", "CLIENT PAUSE WRITE", move.source.id, lambda: _with(move.source, lambda redis: clients.pause_writes(redis, move.freeze_limit_ms)), milliseconds=move.freeze_limit_ms)
+def _freeze(aws: Aws, move: Move, pairs: Pairs) -> None:
+    limit = move.upgrade.freeze_limit_ms
+    if move.pauses:
+        act("redis", "CLIENT PAUSE WRITE", move.source.id, lambda: in_parallel(lambda pair: clients.pause_writes(pair[0], limit), pairs), milliseconds=limit)
     else:
-        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(milliseconds=move.freeze_limit_ms)
-        put_parameter(aws, move.read_only_parameter, until.isoformat(timespec="milliseconds"))
+        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(milliseconds=limit)
+        put_parameter(aws, move.upgrade.read_only_parameter, until.isoformat(timespec="milliseconds"))
 
 
 def _thaw(aws: Aws, move: Move) -> None:
@@ -197,61 +239,67 @@ def _thaw(aws: Aws, move: Move) -> None:
     if planning():
         return
     with unguarded():
-        if move.freeze == "client_pause":
-            act("redis", "CLIENT UNPAUSE", move.source.id, lambda: _with(move.source, clients.resume_writes))
+        if move.pauses:
+            act("redis", "CLIENT UNPAUSE", move.source.id, lambda: on_all(aws, move.upgrade, move.source, clients.resume_writes))
         else:
-            put_parameter(aws, move.read_only_parameter, LIFTED)
+            put_parameter(aws, move.upgrade.read_only_parameter, LIFTED)
 
 
-def _carry_last(aws: Aws, move: Move, changes: Changes, started: float) -> int:
+def _carry_last(aws: Aws, move: Move, changes: Changes, pairs: Pairs, started: float) -> int:
     """Carry and compare what changed up to the freeze; returns the number of keys. Raises `RunbookError` when time runs out."""
-    limit = started + move.freeze_limit_ms / 1000 * 0.8
-    with open_redis(move.source, "last") as source, open_redis(move.target, "last") as target:
-        if move.freeze != "client_pause":
-            _await_silence(aws, move, changes, limit)
-        copied, keys = copying.copy_rest(changes.capture, source, target, known=changes.streams)
-        wrong = compare_keys(source, target, keys)
-    if not wrong.equal:
-        raise RunbookError(f"{wrong.keys_different} keys differ after the last copy.", "The freeze was lifted and nothing was switched: resume the run.")
+    limit_ms = move.upgrade.freeze_limit_ms
+    limit = started + limit_ms / 1000 * 0.8
+    if not move.pauses:
+        _await_silence(aws, move, changes, limit)
+    carried = in_parallel(_carry_last_of_shard, pairs, changes.captures, changes.streams)
+    keys, different = sum(one[0] for one in carried), sum(one[1] for one in carried)
+    if different:
+        raise RunbookError(f"{different} keys differ after the last copy.", "The freeze was lifted and nothing was switched: resume the run.")
     if time.monotonic() > limit:
-        raise RunbookError(f"The last {copied.keys} keys could not be carried within {move.freeze_limit_ms} ms; the freeze was lifted.", "Resume at a quieter time, or raise freeze_limit_ms.")
-    return copied.keys
+        raise RunbookError(f"The last {keys} keys could not be carried within {limit_ms} ms; the freeze was lifted.", "Resume at a quieter time, or raise freeze_limit_ms.")
+    return keys
+
+
+def _carry_last_of_shard(pair: Pair, capture: Capture, streams: dict) -> tuple[int, int]:
+    """Carry one shard's last keys; returns how many, and how many of them differ."""
+    copied, keys = copying.copy_rest(capture, *pair, known=streams)
+    return copied.keys, compare_keys(*pair, keys).keys_different
 
 
 def _await_silence(aws: Aws, move: Move, changes: Changes, limit: float) -> None:
     """Wait until the application, told by its flag, says that it stopped (`read_only_since`), or has made no change for a while."""
-    quiet_since, seen = time.monotonic(), changes.capture.pending
-    while time.monotonic() - quiet_since < FLAG_SETTLE and not read_report(aws, move.application_report).get("read_only_since"):
+    quiet_since, seen = time.monotonic(), changes.pending
+    while time.monotonic() - quiet_since < FLAG_SETTLE and not read_report(aws, move.upgrade.application_report).get("read_only_since"):
         if time.monotonic() > limit:
             raise RunbookError("The application goes on writing although its read-only flag is set; the flag was lifted.", "Check that it obeys the parameter.")
         time.sleep(0.01)
-        if changes.capture.pending != seen:
-            quiet_since, seen = time.monotonic(), changes.capture.pending
+        if changes.pending != seen:
+            quiet_since, seen = time.monotonic(), changes.pending
 
 
 def _finish(aws: Aws, move: Move, changes: Changes, arrivals: Changes, done: Switched) -> Switched:
-    """After the parameter changed: disconnect the left group's clients, make it refuse writes, lift the freeze, look for late writes."""
-    if move.freeze != "client_pause":
-        put_parameter(aws, move.read_only_parameter, LIFTED)
-    disconnected = act("redis", "CLIENT KILL", move.source.id, lambda: _disconnect(move.source)) or 0
+    """After the setting changed: disconnect the left group's clients, make it refuse writes, lift the freeze, look for late writes."""
+    if not move.pauses:
+        put_parameter(aws, move.upgrade.read_only_parameter, LIFTED)
+    disconnected = act("redis", "CLIENT KILL", move.source.id, lambda: _disconnect(aws, move)) or 0
     disconnected += _raise_fence(aws, move)
-    if move.freeze == "client_pause":
-        act("redis", "CLIENT UNPAUSE", move.source.id, lambda: _with(move.source, clients.resume_writes))
+    if move.pauses:
+        act("redis", "CLIENT UNPAUSE", move.source.id, lambda: on_all(aws, move.upgrade, move.source, clients.resume_writes))
     if planning():
         return done
-    now = read_parameter(aws, move.parameter).value
-    if now != move.target.endpoint:
-        raise changed_meanwhile(move.parameter, now, move.target.endpoint)
-    late, conflicts = _late_writes(move, changes, arrivals)
-    refuses = _with(move.source, _refuses_writes)
+    now = read_setting(aws, move.setting)
+    if not is_at(now, move.after):
+        raise changed_meanwhile(move.setting, now.value, move.after)
+    late, conflicts = _late_writes(aws, move, changes, arrivals)
+    refuses = _refuses_writes(aws, move)
     if move.fence and not refuses:
         raise RunbookError(f"{move.source.id} still takes writes although {move.fence} was set.", "Nothing is deleted. See that its parameter group is in effect, then resume the run.")
-    comparison = _compare_after(move, arrivals) if arrivals.running else done.comparison
+    comparison = _compare_after(aws, move, arrivals) if arrivals.running else done.comparison
     if conflicts:
         comparison = replace(comparison, keys_different=comparison.keys_different + conflicts, examples=(*comparison.examples, f"{conflicts} keys were written on both groups after the switch"))
     changes.end()
     arrivals.end()
-    return Switched(done.before, done.after, done.method, done.at, done.freeze_ms, done.last_keys, late, disconnected, refuses, comparison, done.note)
+    return replace(done, late_keys=late, disconnected=disconnected, refuses_writes=refuses, comparison=comparison)
 
 
 def _raise_fence(aws: Aws, move: Move) -> int:
@@ -264,9 +312,9 @@ def _raise_fence(aws: Aws, move: Move) -> int:
     def state() -> str:
         nonlocal killed
         if not planning():
-            killed += _disconnect(move.source)
-            if move.freeze == "client_pause":
-                _with(move.source, lambda redis: clients.pause_writes(redis, HOLD_MS))  # the fence may take longer than one hold
+            killed += _disconnect(aws, move)
+            if move.pauses:  # the fence may take longer than one hold
+                on_all(aws, move.upgrade, move.source, lambda shard: clients.pause_writes(shard, HOLD_MS))
         return describe_group(aws, move.source.id).parameter_status
 
     wait(f"{move.source.id} refuses writes", state, until=("in-sync", "pending-reboot"), timeout=300)
@@ -275,56 +323,58 @@ def _raise_fence(aws: Aws, move: Move) -> int:
 
 def _lift_fence(aws: Aws, upgrade: Upgrade, found: Survey) -> None:
     """Let the old group take writes again."""
-    watch = upgrade.named("watch")
-    if found.fence and group_exists(aws, upgrade.group) and describe_group(aws, upgrade.group).parameter_group == watch:
+    watch, old = upgrade.named("watch"), found.old
+    if found.fence and group_exists(aws, old.id) and describe_group(aws, old.id).parameter_group == watch:
         set_parameters(aws, watch, {found.fence: found.changed_parameters.get(found.fence, "0")})
-        wait_available(aws, upgrade.group)
+        wait_available(aws, old.id)
 
 
-def _late_writes(move: Move, changes: Changes, arrivals: Changes) -> tuple[int, int]:
+def _late_writes(aws: Aws, move: Move, changes: Changes, arrivals: Changes) -> tuple[int, int]:
     """Carry over keys written to the left group after the freeze; returns their number, and that of keys written on both sides."""
     if not changes.running:
         left = recall("switch")
-        with open_redis(move.source, "late") as source:
-            missed = clients.writes_since(source, left["mark"]) if left else 0
+        missed = _writes_since(aws, move.upgrade, move.source, left["marks"]) if left else 0
         if missed:
             raise RunbookError(f"{missed} writes reached {move.source.id} after the switch while no process was watching.", "Nothing is deleted. Compare the two groups and carry these keys to the new one by hand; a roll back would lose them.")
         return 0, 0
-    changes.capture.barrier()
-    late = changes.capture.take()
-    conflicts: set = set()
-    if late:
-        arrivals.capture.barrier()
-        conflicts = late & arrivals.capture.peek()
-        late -= conflicts
-        with open_redis(move.source, "late") as source, open_redis(move.target, "late") as target:
-            wrong = compare_keys(source, target, late).keys()
-            copying.copy_keys(source, target, wrong)
-        return len(wrong), len(conflicts)
-    return 0, 0
+    with open_pairs(aws, move.upgrade, move.source, move.target, "late") as pairs:
+        counts = in_parallel(_late_writes_of_shard, pairs, changes.captures, arrivals.captures)
+    return sum(one[0] for one in counts), sum(one[1] for one in counts)
 
 
-def _compare_after(move: Move, arrivals: Changes) -> Verified:
+def _late_writes_of_shard(pair: Pair, changes: Capture, arrivals: Capture) -> tuple[int, int]:
+    changes.barrier()
+    late = changes.take()
+    if not late:
+        return 0, 0
+    arrivals.barrier()
+    conflicts = late & arrivals.peek()
+    wrong = compare_keys(*pair, late - conflicts).keys()
+    copying.copy_keys(*pair, wrong)
+    return len(wrong), len(conflicts)
+
+
+def _compare_after(aws: Aws, move: Move, arrivals: Changes) -> Verified:
     """The left group, which no longer changes, against the new one, less what the application has written there since."""
-    with open_primary_node(move.source, "prove") as source, open_primary_node(move.target, "prove") as target:
-        comparison = compare(source, target)
-    arrivals.capture.barrier()
-    touched = arrivals.capture.peek() | arrivals.capture.streams
-    return verified(comparison.without(touched), meanwhile=len(comparison.keys() & touched))
+    with open_pairs(aws, move.upgrade, move.source, move.target, "prove", direct=True) as pairs:
+        found = compare_shards(pairs)
+    touched = arrivals.touched()
+    return verified([one.without(touched) for one in found], meanwhile=sum(len(one.keys() & touched) for one in found))
 
 
-def _refuses_writes(redis) -> bool:  # noqa: ANN001
-    try:
-        redis.set(f"{OURS}:fence", "1", px=1)
-    except RedisError as error:
-        return "NOREPLICAS" in str(error)
-    return False
+def _refuses_writes(aws: Aws, move: Move) -> bool:
+    """True where every shard of the left group refuses a write for want of replicas."""
+
+    def refuses(shard: redis.Redis, key: str) -> bool:
+        try:
+            shard.set(key, "1", px=1)
+        except RedisError as error:
+            return "NOREPLICAS" in str(error)
+        return False
+
+    with open_shards(aws, move.upgrade, move.source, "fence") as shards:
+        return all(in_parallel(refuses, shards, [key_of_shard(one, f"{OURS}:fence") for one in move.source.shards]))
 
 
-def _disconnect(group: Group) -> int:
-    return _with(group, lambda redis: clients.disconnect_clients(redis, ours=OURS))
-
-
-def _with(group: Group, do):  # noqa: ANN001, ANN202
-    with open_redis(group, "switch") as redis:
-        return do(redis)
+def _disconnect(aws: Aws, move: Move) -> int:
+    return sum(on_all(aws, move.upgrade, move.source, lambda shard: clients.disconnect_clients(shard, ours=OURS)))

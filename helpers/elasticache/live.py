@@ -1,38 +1,21 @@
-"""The changes of a group while it is moved: captured from before the backup on, or found again by comparison."""
+"""The changes of a group while it is moved: captured shard by shard from before the backup on, or found again by comparison."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
-from redis.exceptions import RedisError
+import redis
 
-from helpers.aws import RunbookError, act, planning
+from helpers.aws import Aws, RunbookError, act, planning
 from helpers.elasticache import changes as key_changes
-from helpers.elasticache import clients, copying
+from helpers.elasticache import copying
+from helpers.elasticache.connections import in_parallel, open_pairs, open_shard
 from helpers.elasticache.groups import Group
+from helpers.elasticache.upgrade import Upgrade
 
-OURS = "runbook"
-
-
-def open_redis(group: Group, purpose: str, **options: Any) -> Any:
-    """A connection to a group's primary endpoint, named so that it is known as ours."""
-    return clients.connect(group.host, group.port, name=f"{OURS}-{purpose}", **options)
-
-
-def open_primary_node(group: Group, purpose: str) -> Any:
-    """A connection for much reading: to the primary's own node, one hop less; to the primary endpoint where roles have changed."""
-    node = next((member for member in group.members if member.role == "primary"), None)
-    if node is not None:
-        direct = clients.connect(node.host, node.port, name=f"{OURS}-{purpose}")
-        try:
-            if direct.info("replication")["role"] == "master":
-                return direct
-        except RedisError:
-            pass  # the node was replaced: the primary endpoint leads to the one that took its place
-        direct.close()
-    return open_redis(group, purpose)
+Key = tuple[int, bytes]
 
 
 @dataclass(frozen=True)
@@ -56,56 +39,79 @@ class Moved:
 class Changes:
     """The changed keys of `group`, from `begin` on. A capture lives in this process only: after a crash it begins anew."""
 
-    def __init__(self, group: Group) -> None:
-        self.group = group
+    def __init__(self, aws: Aws, upgrade: Upgrade, group: Group) -> None:
+        self.aws, self.upgrade, self.group = aws, upgrade, group
         self.complete = False  # true where everything since the backup was captured
-        self.streams: dict[tuple[int, bytes], bytes] = {}  # a digest of each stream as it was carried last
-        self._capture: key_changes.Capture | None = None
+        self.streams: list[dict[Key, bytes]] = [{} for _ in group.shards]  # a digest of each stream as it was carried last
+        self._captures: list[key_changes.Capture] = []
+        self._opened = contextlib.ExitStack()
 
     @property
     def running(self) -> bool:
         """True while changes are captured."""
-        return self._capture is not None
+        return bool(self._captures)
 
     @property
-    def capture(self) -> key_changes.Capture:
-        """The capture, sound so far. Raises `CaptureLost` (a `RunbookError`) where it missed something."""
-        if self._capture is None:
+    def captures(self) -> list[key_changes.Capture]:
+        """The capture of every shard, sound so far. Raises `CaptureLost` (a `RunbookError`) where one missed something."""
+        if not self._captures:
             raise RunbookError("No capture is running.", "Resume the run.")
-        self._capture.check()
-        return self._capture
+        for capture in self._captures:
+            capture.check()
+        return self._captures
+
+    @property
+    def pending(self) -> int:
+        """How many changed keys wait to be carried."""
+        return sum(capture.pending for capture in self.captures)
 
     def begin(self) -> None:
         """Capture from now on; nothing happens in a plan, or where it runs already."""
         if planning() or self.running:
             return
-        capture = key_changes.Capture(open_redis(self.group, "capture"))
-        capture.start()
-        self._capture = capture
+        sources = [self._opened.enter_context(open_shard(self.aws, self.upgrade, self.group, shard, "capture")) for shard in self.group.shards]
+        self._captures = [key_changes.Capture(source) for source in sources]
+        in_parallel(lambda capture: capture.start(), self._captures)
 
     def end(self) -> None:
         """Stop capturing."""
-        if self._capture is not None:
-            self._capture.stop()
-            self._capture = None
+        for capture in self._captures:
+            capture.stop()
+        self._captures = []
+        self._opened.close()
+
+    def touched(self) -> set[Key]:
+        """The keys changed up to now that are not carried yet, and all streams."""
+        for capture in self.captures:
+            capture.barrier()
+        return {key for capture in self.captures for key in capture.peek() | capture.streams}
 
     def carry_to(self, target: Group) -> Moved:
         """Bring `target` up to date with the group: replay what was captured, after a full comparison where that has gaps."""
         return act("redis", "RESTORE", target.id, lambda: self.replay(target), source=self.group.id) or Moved("", (), 0, 0.0, "known after apply")
 
     def replay(self, target: Group) -> Moved:
-        """`carry_to` as part of something that is recorded already."""
+        """`carry_to` as part of something that is recorded already: all shards at once."""
         self.begin()
-        with open_redis(self.group, "copy") as source, open_redis(target, "copy") as sink:
-            rounds: list[tuple[int, int, float]] = []
-            how = "captured" if self.complete else "compared"
-            if not self.complete:
-                copied = copying.resync(source, sink, ttl_tolerance_ms=50)
-                rounds.append((0, copied.keys, copied.seconds))
-                self.complete = True
-            caught = copying.catch_up(self.capture, source, sink)
-            if not caught.reached:
-                raise RunbookError(f"The application changes keys of {self.group.id} faster than they can be copied: {caught.pending:,} are left.", "Resume at a quieter time.")
-            rounds += [(number, one.keys, one.seconds) for number, one in enumerate(caught.rounds, 1)]
-            self.streams = copying.copy_streams(source, sink, self.capture.streams)
-        return Moved(how, tuple(rounds), sum(keys for _, keys, _ in rounds), sum(seconds for _, _, seconds in rounds))
+        how = "captured" if self.complete else "compared"
+        with open_pairs(self.aws, self.upgrade, self.group, target, "copy") as pairs:
+            carried = in_parallel(self._replay_shard, range(len(pairs)), pairs)
+        self.complete = True
+        rounds: dict[int, tuple[int, float]] = {}
+        for number, keys, seconds in (one for shard in carried for one in shard):
+            so_far = rounds.get(number, (0, 0.0))
+            rounds[number] = (so_far[0] + keys, max(so_far[1], seconds))
+        listed = tuple((number, keys, seconds) for number, (keys, seconds) in sorted(rounds.items()))
+        return Moved(how, listed, sum(keys for _, keys, _ in listed), sum(seconds for _, _, seconds in listed))
+
+    def _replay_shard(self, number: int, pair: tuple[redis.Redis, redis.Redis]) -> list[tuple[int, int, float]]:
+        """Carry one shard's changes; returns its rounds."""
+        (source, sink), capture, rounds = pair, self.captures[number], []
+        if not self.complete:
+            copied = copying.resync(source, sink, ttl_tolerance_ms=50)
+            rounds.append((0, copied.keys, copied.seconds))
+        caught = copying.catch_up(capture, source, sink)
+        if not caught.reached:
+            raise RunbookError(f"The application changes keys of {self.group.id} faster than they can be copied: {caught.pending:,} are left.", "Resume at a quieter time.")
+        self.streams[number] = copying.copy_streams(source, sink, capture.streams)
+        return rounds + [(place, one.keys, one.seconds) for place, one in enumerate(caught.rounds, 1)]

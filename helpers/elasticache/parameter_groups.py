@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 from helpers.aws import Aws
 from helpers.aws.errors import is_not_found
 
+CLUSTER = "cluster-enabled"
 NOTIFY = "notify-keyspace-events"
 ALL_KEY_EVENTS = "AE"  # E: keyevent channels, A: all classes; https://redis.io/docs/latest/develop/pubsub/keyspace-notifications/
 WRITE_FENCE = ("min-replicas-to-write", "min-slaves-to-write")  # above the number of replicas the primary refuses every write
@@ -25,10 +29,52 @@ def changed_parameters(aws: Aws, group: str) -> dict[str, str]:
     """
     if group.startswith("default."):
         return {}
-    family = family_of(aws, group)
-    pages = aws.client("elasticache").get_paginator("describe_engine_default_parameters")
-    defaults = {one["ParameterName"]: one.get("ParameterValue", "") for page in pages.paginate(CacheParameterGroupFamily=family) for one in page["EngineDefaults"]["Parameters"]}
+    defaults = {name: one.get("ParameterValue", "") for name, one in defaults_of(aws, family_of(aws, group)).items()}
     return {name: one["ParameterValue"] for name, one in parameters_of(aws, group, "user").items() if one.get("ParameterValue", "") != defaults.get(name, "")}
+
+
+def defaults_of(aws: Aws, family: str) -> dict[str, dict]:
+    """The default parameters of a family by name, as DescribeEngineDefaultParameters gives them."""
+    pages = aws.client("elasticache").get_paginator("describe_engine_default_parameters")
+    return {one["ParameterName"]: one for page in pages.paginate(CacheParameterGroupFamily=family) for one in page["EngineDefaults"]["Parameters"]}
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Changed parameters on their way to another family: the values it takes, those it does not (with why), those that need a restart."""
+
+    values: dict[str, str]
+    left: dict[str, str]
+    static: tuple[str, ...]
+
+
+def carried(changed: dict[str, str], defaults: dict[str, dict]) -> Carried:
+    """What becomes of `changed` values in a family with these `defaults`; a name of old (`slave-...`) takes its new one.
+
+    Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/ParameterGroups.Engine.html
+    """
+    values, left, static = {}, {}, []
+    for old_name, value in changed.items():
+        name = old_name if old_name in defaults else old_name.replace("slave", "replica")
+        known = defaults.get(name)
+        if known is None:
+            left[old_name] = "the new family does not know it"
+        elif not known.get("IsModifiable", True):
+            left[old_name] = "the new family does not let it be changed"
+        elif not _allowed(value, known.get("AllowedValues", "")):
+            left[old_name] = f"the new family allows {known['AllowedValues']}, not {value}"
+        else:
+            values[name] = value
+            static += [name] if known.get("ChangeType") == "requires-reboot" else []
+    return Carried(values, left, tuple(static))
+
+
+def _allowed(value: str, allowed: str) -> bool:
+    """True unless the value is outside a range (`0-100`) or a list (`yes,no`)."""
+    bounds = re.fullmatch(r"(-?\d+)-(\d+)", allowed)
+    if bounds and re.fullmatch(r"-?\d+", value):
+        return int(bounds[1]) <= int(value) <= int(bounds[2])
+    return value in allowed.split(",") if re.fullmatch(r"[\w-]+(,[\w-]+)+", allowed) else True
 
 
 def family_of(aws: Aws, group: str) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import ssl
 from dataclasses import dataclass
 
 import pandas as pd
+from redis.exceptions import AuthenticationError, AuthenticationWrongNumberOfArgsError, NoPermissionError
 
 from helpers.aws import Aws, Check, RunbookError, planning
 from helpers.aws.errors import is_not_found
 from helpers.elasticache import clients, node_types
-from helpers.elasticache.groups import Group, describe_group, group_exists
-from helpers.elasticache.parameter_groups import NOTIFY, changed_parameters, fence_parameter, parameters_of
-from helpers.elasticache.parameter_store import read_parameter
+from helpers.elasticache.adapters import is_at, read_setting, setting_checks
+from helpers.elasticache.connections import connected_clients, on_all
+from helpers.elasticache.groups import Group, describe_alone, describe_group, group_exists
+from helpers.elasticache.parameter_groups import CLUSTER, NOTIFY, Carried, carried, changed_parameters, defaults_of, fence_parameter, parameters_of
 from helpers.elasticache.snapshots import manual_snapshots_today, read_backup
 from helpers.elasticache.upgrade import RDB_VERSIONS, Upgrade, is_downgrade, minor
 
@@ -26,15 +29,23 @@ OBJECT_ACTIONS = {"s3:PutObject", "s3:GetObject", "s3:ListMultipartUploadParts"}
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found before the first change: the old group, its own parameters, how writes can be frozen, the checks."""
+    """What was found before the first change.
+
+    The old group; its parameters that differ from the defaults, and what they are in the new family; how change
+    notifications were set; the parameter by which it can refuse writes; how writes can be frozen; the endpoint that the
+    application's setting holds; the data's bytes and keys; the group's tags; the checks.
+    """
 
     old: Group
     changed_parameters: dict[str, str]
+    new_parameters: dict[str, str]
     notifications: str
     fence: str
     freeze: str
+    endpoint: str
     used_bytes: int
     keys: int
+    tags: dict[str, str]
     checks: tuple[Check, ...]
 
     def table(self) -> pd.DataFrame:
@@ -44,16 +55,42 @@ class Survey:
 
 def survey(aws: Aws, upgrade: Upgrade) -> Survey:
     """Look at everything the upgrade needs. Raises `RunbookError` where the group does not exist."""
-    old = describe_group(aws, upgrade.group)
+    old = _old(aws, upgrade)
     parameters = parameters_of(aws, old.parameter_group)
-    changed = changed_parameters(aws, old.parameter_group)
-    data = _look_inside(upgrade, old)
+    mode = {CLUSTER: "yes"} if old.cluster_mode else {}
+    changed = {name: value for name, value in changed_parameters(aws, old.parameter_group).items() if name != CLUSTER}
+    new = carried(changed, defaults_of(aws, upgrade.family))
+    data = _look_inside(aws, upgrade, old)
     fence = fence_parameter(parameters)
     checks = [
-        _state(old), _scope(old), _version(aws, upgrade, old), _names(aws, upgrade), _notifications(upgrade, old, parameters), _fence(upgrade, fence),
-        _quota(aws, upgrade, old), _node_type(aws, upgrade, old), _memory(aws, upgrade, old, data), *_bucket(aws, upgrade), _parameter(aws, upgrade, old), *data.checks,
+        _state(old), _alone(aws, upgrade, old), _scope(upgrade, old), _version(aws, upgrade, old), _names(aws, upgrade), _notifications(upgrade, old, parameters), _fence(upgrade, fence),
+        _parameters(upgrade, changed, new), _quota(aws, upgrade, old), _node_type(aws, upgrade, old), _memory(aws, upgrade, old, data), *_bucket(aws, upgrade, old), *_setting(aws, upgrade, old), *data.checks,
     ]  # fmt: skip
-    return Survey(old, changed, parameters.get(NOTIFY, {}).get("ParameterValue", ""), fence, data.freeze, data.used_bytes, data.keys, tuple(check for check in checks if check))
+    notifications = parameters.get(NOTIFY, {}).get("ParameterValue", "")
+    found = tuple(check for check in checks if check)
+    return Survey(old, {**changed, **mode}, {**new.values, **mode}, notifications, fence, data.freeze, _endpoint(aws, upgrade, old), data.used_bytes, data.keys, _tags(aws, old), found)
+
+
+def _old(aws: Aws, upgrade: Upgrade) -> Group:
+    """The replication group, or the cache cluster of that name, which is to be wrapped in one first."""
+    if not group_exists(aws, upgrade.group):
+        alone = describe_alone(aws, upgrade.group, upgrade.named("group"))
+        if alone is not None:
+            return alone
+    return describe_group(aws, upgrade.group)
+
+
+def _endpoint(aws: Aws, upgrade: Upgrade, old: Group) -> str:
+    """The old group's endpoint as the application's setting names it: a group's own, or its only node's."""
+    if not upgrade.moves:
+        return old.endpoint
+    setting = read_setting(aws, upgrade.parameter)
+    return next((one for one in old.endpoints if is_at(setting, one)), old.endpoint)
+
+
+def _tags(aws: Aws, old: Group) -> dict[str, str]:
+    """The group's tags, which the new one gets. Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/Tagging-Resources.html"""
+    return {one["Key"]: one.get("Value", "") for one in aws.client("elasticache").list_tags_for_resource(ResourceName=old.arn)["TagList"]}
 
 
 @dataclass(frozen=True)
@@ -64,26 +101,40 @@ class _Inside:
     checks: tuple[Check, ...]
 
 
-def _look_inside(upgrade: Upgrade, old: Group) -> _Inside:
-    """Connect to the old primary: reachable, who is connected, how much it holds, can CLIENT PAUSE be used."""
+def _look_inside(aws: Aws, upgrade: Upgrade, old: Group) -> _Inside:
+    """Connect to the primary of every shard: reachable, who is connected, how much they hold, can CLIENT PAUSE be used."""
     default = "client_pause" if upgrade.freeze == "auto" else upgrade.freeze
-    if old.in_transit_encryption or old.auth:
-        return _Inside(default, 0, 0, ())
     try:
-        with clients.connect(old.host, old.port, name="runbook-preflight") as redis:
-            facts, connected, allowed = clients.server_facts(redis), clients.connected_clients(redis), clients.pause_allowed(redis)
+        facts = on_all(aws, upgrade, old, clients.server_facts, "preflight")
+        connected = connected_clients(aws, upgrade, old)
+        allowed = all(on_all(aws, upgrade, old, clients.pause_allowed, "preflight"))
     except Exception as error:
-        found = f"{old.endpoint} does not answer: {error}"
-        remedy = "Run the runbook from inside the VPC, and allow this host in the group's security group."
-        return _Inside(default, 0, 0, (Check("Redis can be reached from here", "warn" if planning() else "fail", found, remedy),))
-    who = ", ".join(sorted({f"{row.address}" + (f" ({row.name_})" if row.name_ else "") for row in connected.rename(columns={"name": "name_"}).itertuples()})[:5])
+        return _Inside(default, 0, 0, (_unreachable(upgrade, old, error),))
+    who = ", ".join(sorted({row.address + (f" ({row.client})" if row.client else "") for row in connected.rename(columns={"name": "client"}).itertuples()})[:5])
+    keys, used, largest = sum(one.keys for one in facts), sum(one.used_memory for one in facts), max(one.used_memory for one in facts)
+    how = ", ".join([*(["TLS"] if old.in_transit_encryption else []), *(["logged in"] if old.auth else [])])
+    shards = f" in {len(facts)} shards" if old.cluster_mode else ""
     checks = (
-        Check("Redis can be reached from here", "pass", f"{old.endpoint}: {facts.keys:,} keys, {facts.used_memory / 2**20:,.0f} MiB"),
+        Check("Redis can be reached from here", "pass", f"{old.endpoint}{f' ({how})' if how else ''}: {keys:,} keys, {used / 2**20:,.0f} MiB{shards}"),
         Check("who is connected", "pass", f"{len(connected)} clients: {who}" if len(connected) else "nobody"),
         _freeze(upgrade, allowed),
     )
     way = "read_only_flag" if upgrade.freeze == "read_only_flag" or not allowed else "client_pause"
-    return _Inside(way, facts.used_memory, facts.keys, tuple(check for check in checks if check))
+    return _Inside(way, largest, keys, tuple(check for check in checks if check))
+
+
+def _unreachable(upgrade: Upgrade, old: Group, error: Exception) -> Check:
+    """Why no connection came about: the login, the certificate or the way."""
+    name, outcome = "Redis can be reached from here", "warn" if planning() else "fail"
+    if isinstance(error, RunbookError):
+        return Check(name, "fail", error.what, error.remedy)
+    if isinstance(error, AuthenticationError | AuthenticationWrongNumberOfArgsError):
+        return Check(name, "fail", f"{old.endpoint} refuses the login in {upgrade.auth_secret}", "Put the present AUTH token, or user and password, into that secret.")
+    if isinstance(error, NoPermissionError):
+        return Check(name, "fail", f"the user in {upgrade.auth_secret} may not do what the move needs: {error}", "Give it ~* &* +@all, or name a user that has it.")
+    if isinstance(error.__cause__, ssl.SSLCertVerificationError) or "certificate verify failed" in str(error).lower():
+        return Check(name, "fail", f"the certificate of {old.endpoint} is not trusted: {error}", "Use the endpoint that ElastiCache names, and the Amazon root certificates (SSL_CERT_FILE).")
+    return Check(name, outcome, f"{old.endpoint} does not answer: {error}", "Run the runbook from inside the VPC, and allow this host in the group's security group.")
 
 
 def _freeze(upgrade: Upgrade, allowed: bool) -> Check | None:
@@ -102,19 +153,39 @@ def _freeze(upgrade: Upgrade, allowed: bool) -> Check | None:
 def _state(old: Group) -> Check:
     name = "the group is available, nothing pending"
     if old.status != "available":
-        return Check(name, "fail", f"{old.id} is {old.status}", "Wait until it is available.")
+        return Check(name, "fail", f"{old.cluster or old.id} is {old.status}", "Wait until it is available.")
     if old.pending:
         return Check(name, "fail", f"pending: {', '.join(old.pending)}", "Apply the pending changes first: a pending scale-up blocks the upgrade.")
-    return Check(name, "pass", f"{old.id} is available, {len(old.members)} nodes")
+    return Check(name, "pass", f"{old.cluster or old.id} is available, {old.mode}, {len(old.members)} nodes")
 
 
-def _scope(old: Group) -> Check:
+def _alone(aws: Aws, upgrade: Upgrade, old: Group) -> Check | None:
+    if not old.cluster:
+        return None
+    name = "the cache cluster can be put into a replication group"
+    if group_exists(aws, old.id):
+        return Check(name, "fail", f"{old.id} exists already", "Start a new run.")
+    return Check(name, "pass", f"{old.cluster} becomes the primary of the new group {old.id} first, and keeps its data and its endpoint")
+
+
+def _scope(upgrade: Upgrade, old: Group) -> Check:
+    """Sources: backups-exporting.html and data-tiering.html of the ElastiCache user guide."""
     name = "the runbook knows this kind of group"
-    kinds = {"cluster mode": old.cluster_mode, "in-transit encryption": old.in_transit_encryption, "AUTH or user groups": old.auth, "data tiering": old.data_tiering == "enabled"}
-    unknown = [kind for kind, has in kinds.items() if has]
-    if unknown:
-        return Check(name, "fail", f"{old.id} uses {', '.join(unknown)}", "This runbook moves groups without them; use the AWS console for this one.")
-    return Check(name, "pass", "cluster mode disabled, no in-transit encryption, no AUTH")
+    if upgrade.moves and old.data_tiering == "enabled":
+        return Check(name, "fail", f"{old.id} uses data tiering, whose backups cannot be exported to S3", "Use strategy=in_place.")
+    if old.cluster_mode and any(not shard.slots for shard in old.shards):
+        return Check(name, "fail", f"the slots of {old.id}'s shards are not known: it is being resharded", "Wait until that is over.")
+    kinds = [old.mode, f"in-transit encryption {'on' if old.in_transit_encryption else 'off'}", "AUTH token" if old.auth_token else f"user groups {', '.join(old.user_groups)}" if old.user_groups else "no AUTH"]
+    return Check(name, "pass", ", ".join(kinds))
+
+
+def _parameters(upgrade: Upgrade, changed: dict[str, str], new: Carried) -> Check:
+    name = "the changed parameters have a place in the new family"
+    if new.left:
+        told = "; ".join(f"{one} = {changed[one]}: {why}" for one, why in new.left.items())
+        return Check(name, "warn", f"{upgrade.family} takes {len(new.values)} of {len(changed)}. {told}", "Go on if the group can do without them.")
+    static = f"; {', '.join(new.static)} are static: in effect because the nodes start with them" if new.static else ""
+    return Check(name, "pass", (f"{', '.join(f'{one} = {value}' for one, value in new.values.items())} for {upgrade.family}" if changed else "none is changed from the defaults") + static)
 
 
 def _version(aws: Aws, upgrade: Upgrade, old: Group) -> Check:
@@ -172,7 +243,8 @@ def _node_type(aws: Aws, upgrade: Upgrade, old: Group) -> Check:
     name, wanted = "the node type is offered", upgrade.node_type or old.node_type
     if wanted == old.node_type:
         return Check(name, "pass", f"{wanted}, as the old group's")
-    allowed = aws.client("elasticache").list_allowed_node_type_modifications(ReplicationGroupId=old.id)
+    about = {"CacheClusterId": old.cluster} if old.cluster else {"ReplicationGroupId": old.id}
+    allowed = aws.client("elasticache").list_allowed_node_type_modifications(**about)
     types = {*allowed.get("ScaleUpModifications", []), *allowed.get("ScaleDownModifications", [])}
     if wanted not in types:
         return Check(name, "fail", f"{wanted} is not offered for {old.id}", f"Offered: {', '.join(sorted(types)[:8]) or 'no other type'}.")
@@ -181,9 +253,9 @@ def _node_type(aws: Aws, upgrade: Upgrade, old: Group) -> Check:
 
 def _memory(aws: Aws, upgrade: Upgrade, old: Group, data: _Inside) -> Check | None:
     name, wanted = "the data fits the new nodes", upgrade.node_type or old.node_type
-    needed, what = data.used_bytes, "the old group's data"
+    needed, what = data.used_bytes, "the largest shard's data" if old.cluster_mode else "the old group's data"
     if upgrade.backup:
-        needed, what = max(needed, _backup_size(aws, upgrade)), "the larger of the data and the backup file"
+        needed, what = max(needed, _backup_size(aws, upgrade)), "the larger of a shard's data and the backup file"
     room = node_types.usable_memory(wanted)
     if room is None:
         return Check(name, "warn", f"the memory of {wanted} is not known here", "Compare it with the data yourself.")
@@ -210,26 +282,26 @@ def _backup_size(aws: Aws, upgrade: Upgrade) -> int:
         raise
 
 
-def _bucket(aws: Aws, upgrade: Upgrade) -> list[Check]:
+def _bucket(aws: Aws, upgrade: Upgrade, old: Group) -> list[Check]:
     if not upgrade.moves:
         return []
     if upgrade.backup:
-        return [_backup(aws, upgrade), _caller_lists_buckets(aws)]
+        return [_backup(aws, upgrade, old), _caller_lists_buckets(aws)]
     return [_bucket_place(aws, upgrade), _caller_lists_buckets(aws), _grant(aws, upgrade)]
 
 
-def _backup(aws: Aws, upgrade: Upgrade) -> Check:
+def _backup(aws: Aws, upgrade: Upgrade, old: Group) -> Check:
     name = "the backup file can be imported"
     try:
-        file = read_backup(aws, *split_s3(upgrade.backup))
+        files = read_backup(aws, *split_s3(upgrade.backup), len(old.shards)).files
     except RunbookError as error:
         return Check(name, "fail", error.what, error.remedy)
-    if "," in file.key:
-        return Check(name, "fail", f"the key {file.key!r} has a comma", "Copy the file to a key without one.")
-    limit = RDB_VERSIONS.get((upgrade.engine, minor(upgrade.version)), file.rdb_version)
-    if file.rdb_version > limit:
-        return Check(name, "fail", f"it has RDB version {file.rdb_version}, {upgrade.engine} {upgrade.version} reads up to {limit}", "Choose a newer engine version.")
-    return Check(name, "pass", f"{upgrade.backup}: {file.bytes:,} bytes, RDB version {file.rdb_version}")
+    if any("," in one.key for one in files):
+        return Check(name, "fail", f"the key {files[0].key!r} has a comma", "Copy the file to a key without one.")
+    version, size = max(one.rdb_version for one in files), sum(one.bytes for one in files)
+    if version > RDB_VERSIONS.get((upgrade.engine, minor(upgrade.version)), version):
+        return Check(name, "fail", f"it has RDB version {version}, {upgrade.engine} {upgrade.version} reads up to {RDB_VERSIONS[upgrade.engine, minor(upgrade.version)]}", "Choose a newer engine version.")
+    return Check(name, "pass", f"{upgrade.backup}: {len(files)} files, {size:,} bytes, RDB version {version}" if len(files) > 1 else f"{upgrade.backup}: {size:,} bytes, RDB version {version}")
 
 
 def _bucket_place(aws: Aws, upgrade: Upgrade) -> Check:
@@ -310,16 +382,9 @@ def _granted_by_acl(aws: Aws, bucket: str) -> bool:
     return "FULL_CONTROL" in mine or {"READ", "WRITE", "READ_ACP"} <= mine
 
 
-def _parameter(aws: Aws, upgrade: Upgrade, old: Group) -> Check | None:
-    name = "the application reads its endpoint from the parameter"
-    if not upgrade.moves:
-        return None
-    now = read_parameter(aws, upgrade.parameter)
-    if now.version == 0:
-        return Check(name, "fail", f"there is no SSM parameter {upgrade.parameter}", "Name the parameter that holds the application's Redis endpoint.")
-    if now.value != old.endpoint:
-        return Check(name, "fail", f"{upgrade.parameter} holds {now.value!r}, the group's primary endpoint is {old.endpoint!r}", "Put it right, or name the right parameter.")
-    return Check(name, "pass", f"{upgrade.parameter} = {now.value}")
+def _setting(aws: Aws, upgrade: Upgrade, old: Group) -> list[Check]:
+    """The application's setting holds the old group's endpoint, and can be changed."""
+    return setting_checks(aws, upgrade.parameter, old.endpoints, tls=old.in_transit_encryption, planned=planning()) if upgrade.moves else []
 
 
 __all__ = ["Survey", "split_s3", "survey"]

@@ -9,11 +9,11 @@ import pandas as pd
 
 from helpers.aws import Aws, RunbookError, effect, planning, wait
 from helpers.elasticache import clients
+from helpers.elasticache.adapters import is_at, read_setting
+from helpers.elasticache.connections import connected_clients, in_parallel, open_shards
 from helpers.elasticache.cutover import Switched
 from helpers.elasticache.groups import Group, delete_group, group_state
-from helpers.elasticache.live import open_redis
 from helpers.elasticache.parameter_groups import NOTIFY, delete_parameter_group, set_parameters
-from helpers.elasticache.parameter_store import read_parameter
 from helpers.elasticache.preflight import Survey
 from helpers.elasticache.snapshots import ensure_snapshot
 from helpers.elasticache.upgrade import Upgrade
@@ -38,10 +38,10 @@ class Deleted:
         return pd.DataFrame(rows, columns=["old group", "value"])
 
 
-def undo_delete(aws: Aws, upgrade: Upgrade) -> None:
+def undo_delete(aws: Aws, upgrade: Upgrade, old: Group) -> None:
     """Nothing, as long as the old group is there; once it is deleted there is no way back."""
-    if upgrade.keeps_writes and group_state(aws, upgrade.group) in ("absent", "deleting"):
-        raise RunbookError(f"{upgrade.group} is deleted.", f"Create a group from its last snapshot, {upgrade.named('final')}.")
+    if upgrade.keeps_writes and group_state(aws, old.id) in ("absent", "deleting"):
+        raise RunbookError(f"{old.id} is deleted.", f"Create a group from its last snapshot, {upgrade.named('final')}.")
 
 
 @effect(undo=undo_delete)
@@ -60,7 +60,7 @@ def delete_old(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, switched: 
     if group_state(aws, old.id) not in ("absent", "deleting"):
         _still_switched(aws, upgrade, switched)
         if not planning():
-            _await_quiet(upgrade, old)
+            _await_quiet(aws, upgrade, old)
         ensure_snapshot(aws, old.id, final)
     delete_group(aws, old.id)
     delete_parameter_group(aws, upgrade.named("watch"))
@@ -69,21 +69,21 @@ def delete_old(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, switched: 
 
 
 def _still_switched(aws: Aws, upgrade: Upgrade, switched: Switched) -> None:
-    now = read_parameter(aws, upgrade.parameter).value
-    if now != switched.after and not planning():
-        raise RunbookError(f"{upgrade.parameter} holds {now!r}, not the new endpoint {switched.after!r}: the old group is not deleted.", "Find out who changed it and why.")
+    now = read_setting(aws, upgrade.parameter)
+    if not is_at(now, switched.after) and not planning():
+        raise RunbookError(f"{upgrade.parameter} holds {now.value!r}, not the new endpoint {switched.after!r}: the old group is not deleted.", "Find out who changed it and why.")
 
 
-def _await_quiet(upgrade: Upgrade, old: Group) -> None:
+def _await_quiet(aws: Aws, upgrade: Upgrade, old: Group) -> None:
     """Wait until the old group had neither a client nor a write for `quiet_seconds`; bounded."""
-    with open_redis(old, "quiet") as redis:
-        mark, since, who = clients.write_mark(redis), time.monotonic(), pd.DataFrame()
+    with open_shards(aws, upgrade, old, "quiet") as shards:
+        marks, since, who = in_parallel(clients.write_mark, shards), time.monotonic(), pd.DataFrame()
 
         def state() -> str:
-            nonlocal mark, since, who
-            who = clients.connected_clients(redis)
-            if len(who) or clients.writes_since(redis, mark):
-                mark, since = clients.write_mark(redis), time.monotonic()
+            nonlocal marks, since, who
+            who = connected_clients(aws, upgrade, old)
+            if len(who) or any(in_parallel(clients.writes_since, shards, marks)):
+                marks, since = in_parallel(clients.write_mark, shards), time.monotonic()
             left = upgrade.quiet_seconds - (time.monotonic() - since)
             return "quiet" if left <= 0 else f"{len(who)} clients, {left:.0f} s of quiet to go"
 

@@ -15,27 +15,35 @@ RDB_END = 0xFF  # the opcode before the 8 bytes of checksum at the end of an RDB
 
 
 @dataclass(frozen=True)
-class Backup:
-    """An RDB file in S3: where, its size in bytes, ETag, RDB version (0: unknown), and the snapshot it is of."""
+class BackupFile:
+    """An RDB file in S3: where, its size in bytes, ETag, RDB version."""
 
-    snapshot: str
     bucket: str
     key: str
     bytes: int | str
     etag: str
     rdb_version: int | str
-    note: str = ""
 
     @property
     def arn(self) -> str:
         """The S3 object's ARN, as SnapshotArns wants it."""
         return f"arn:aws:s3:::{self.bucket}/{self.key}"
 
+
+@dataclass(frozen=True)
+class Backup:
+    """A group's backup in S3: the snapshot it is of, and one file a shard."""
+
+    snapshot: str
+    files: tuple[BackupFile, ...]
+    note: str = ""
+
     def table(self) -> pd.DataFrame:
-        """The exported file: snapshot, file, size, checksum, RDB version."""
+        """The exported files: snapshot, file, size, checksum, RDB version."""
         if self.note:
             return pd.DataFrame({"backup": [self.note]})
-        return pd.DataFrame([(self.snapshot, f"s3://{self.bucket}/{self.key}", self.bytes, self.etag, self.rdb_version)], columns=["snapshot", "file", "bytes", "ETag", "RDB version"])
+        rows = [(self.snapshot, f"s3://{one.bucket}/{one.key}", one.bytes, one.etag, one.rdb_version) for one in self.files]
+        return pd.DataFrame(rows, columns=["snapshot", "file", "bytes", "ETag", "RDB version"])
 
 
 def ensure_snapshot(aws: Aws, group: str, name: str) -> None:
@@ -56,20 +64,33 @@ def snapshot_state(aws: Aws, name: str) -> str:
     return found[0]["SnapshotStatus"] if found else "absent"
 
 
-def export_snapshot(aws: Aws, name: str, bucket: str) -> Backup:
-    """Copy a snapshot to S3 as `<name>-s3-0001.rdb` unless it is there; returns the checked file.
+def export_snapshot(aws: Aws, name: str, bucket: str, shards: int = 1) -> Backup:
+    """Copy a snapshot to S3 as `<name>-s3-0001.rdb`, `-0002` ..., one file a shard, unless they are there; returns the checked files.
 
     Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/backups-exporting.html
     """
-    target = f"{name}-s3"
-    key = f"{target}-0001.rdb"
-    if not _object_exists(aws, bucket, key):
-        aws.client("elasticache").copy_snapshot(SourceSnapshotName=name, TargetSnapshotName=target, TargetBucket=bucket)
-        wait(f"export to s3://{bucket}/{key}", lambda: snapshot_state(aws, name) if _object_exists(aws, bucket, key) else "exporting", timeout=AN_HOUR)
-    return read_backup(aws, bucket, key, snapshot=name)
+    keys = export_keys(name, shards)
+    if not _all_exist(aws, bucket, keys):
+        aws.client("elasticache").copy_snapshot(SourceSnapshotName=name, TargetSnapshotName=f"{name}-s3", TargetBucket=bucket)
+        wait(f"export to s3://{bucket}/{keys[0]}", lambda: snapshot_state(aws, name) if _all_exist(aws, bucket, keys) else "exporting", timeout=AN_HOUR)
+    return Backup(name, tuple(read_file(aws, bucket, key) for key in keys))
 
 
-def read_backup(aws: Aws, bucket: str, key: str, snapshot: str = "") -> Backup:
+def export_keys(name: str, shards: int) -> list[str]:
+    """The keys of the files that the export of snapshot `name` makes."""
+    return [f"{name}-s3-{number:04}.rdb" for number in range(1, shards + 1)]
+
+
+def read_backup(aws: Aws, bucket: str, key: str, shards: int = 1) -> Backup:
+    """A backup made earlier: the file, or with several shards the files `...-0001.rdb`, `...-0002.rdb` beside it."""
+    keys = [key]
+    if shards > 1:
+        stem = re.sub(r"-\d{4}\.rdb$", "", key)
+        keys = [f"{stem}-{number:04}.rdb" for number in range(1, shards + 1)]
+    return Backup("", tuple(read_file(aws, bucket, one) for one in keys))
+
+
+def read_file(aws: Aws, bucket: str, key: str) -> BackupFile:
     """The facts of an RDB file in S3, read from its head and tail. Raises `RunbookError` for one that is cut off."""
     s3 = aws.client("s3")
     try:
@@ -80,9 +101,9 @@ def read_backup(aws: Aws, bucket: str, key: str, snapshot: str = "") -> Backup:
         raise
     size = head["ContentLength"]
     if size == UNKNOWN:
-        return Backup(snapshot, bucket, key, UNKNOWN, UNKNOWN, UNKNOWN)
+        return BackupFile(bucket, key, UNKNOWN, UNKNOWN, UNKNOWN)
     version = _rdb_version(aws, bucket, key, size)
-    return Backup(snapshot, bucket, key, size, head["ETag"].strip('"'), version)
+    return BackupFile(bucket, key, size, head["ETag"].strip('"'), version)
 
 
 def _rdb_version(aws: Aws, bucket: str, key: str, size: int) -> int:
@@ -95,6 +116,10 @@ def _rdb_version(aws: Aws, bucket: str, key: str, size: int) -> int:
     if last[0] != RDB_END:
         raise RunbookError(f"The RDB file s3://{bucket}/{key} is truncated: it ends without its end mark.", "Export the snapshot again, or name another backup.")
     return int(magic[2])
+
+
+def _all_exist(aws: Aws, bucket: str, keys: list[str]) -> bool:
+    return all(_object_exists(aws, bucket, key) for key in keys)
 
 
 def _object_exists(aws: Aws, bucket: str, key: str) -> bool:
@@ -113,17 +138,19 @@ def delete_snapshot(aws: Aws, name: str) -> None:
         aws.client("elasticache").delete_snapshot(SnapshotName=name)
 
 
-def delete_export(aws: Aws, bucket: str, key: str) -> None:
-    """Delete an exported file if it is there."""
-    if _object_exists(aws, bucket, key):
-        aws.client("s3").delete_object(Bucket=bucket, Key=key)
+def delete_export(aws: Aws, bucket: str, keys: list[str]) -> None:
+    """Delete exported files that are there."""
+    for key in keys:
+        if _object_exists(aws, bucket, key):
+            aws.client("s3").delete_object(Bucket=bucket, Key=key)
 
 
 def manual_snapshots_today(aws: Aws, group: Group) -> int:
     """How many manual snapshots of the group's busiest node were taken in the last 24 h (the limit is 20)."""
     now = pd.Timestamp.now(tz="UTC")
     pages = aws.client("elasticache").get_paginator("describe_snapshots")
-    found = [one for page in pages.paginate(ReplicationGroupId=group.id, SnapshotSource="user") for one in page["Snapshots"]]
+    about = {"CacheClusterId": group.cluster} if group.cluster else {"ReplicationGroupId": group.id}
+    found = [one for page in pages.paginate(**about, SnapshotSource="user") for one in page["Snapshots"]]
     nodes = [(node.get("CacheClusterId", ""), node.get("SnapshotCreateTime")) for one in found for node in one.get("NodeSnapshots", [])]
     recent = [node for node, created in nodes if created is not None and now - pd.Timestamp(created) < pd.Timedelta(hours=24)]
     return max((recent.count(node) for node in set(recent)), default=0)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from helpers.aws import Aws, RunbookError, act, effect, planning
+from helpers.elasticache.adapters import is_at, read_setting
+from helpers.elasticache.compare import Comparison, compare, compare_keys
+from helpers.elasticache.connections import auth_token, in_parallel, open_pairs
 from helpers.elasticache.groups import Group, delete_group, describe_group, events, group_exists, group_state, wait_available
-from helpers.elasticache.live import Changes, Moved, open_primary_node
-from helpers.elasticache.parameter_groups import ALL_KEY_EVENTS, NOTIFY, delete_parameter_group, ensure_parameter_group
-from helpers.elasticache.parameter_store import read_parameter
+from helpers.elasticache.live import Changes, Moved
+from helpers.elasticache.parameter_groups import ALL_KEY_EVENTS, CLUSTER, NOTIFY, delete_parameter_group, ensure_parameter_group
 from helpers.elasticache.preflight import Survey, split_s3
-from helpers.elasticache.snapshots import Backup, delete_export, delete_snapshot, ensure_snapshot, export_snapshot, read_backup, snapshot_state
+from helpers.elasticache.snapshots import Backup, delete_export, delete_snapshot, ensure_snapshot, export_keys, export_snapshot, read_backup, snapshot_state
 from helpers.elasticache.upgrade import Upgrade, minor, parameter_family
-from helpers.elasticache.compare import compare, compare_keys
 
 SETTLE_ROUNDS = 10
 
@@ -73,12 +76,32 @@ class Verified:
         return pd.DataFrame(rows, columns=["old against new", "value"])
 
 
+def undo_wrap(aws: Aws, upgrade: Upgrade, found: Survey) -> None:
+    """Delete the group around a cache cluster that stood alone; the cluster stays, with its data and its endpoint."""
+    if found.old.cluster and group_exists(aws, found.old.id):
+        delete_group(aws, found.old.id, retain_primary=True)
+
+
+@effect(undo=undo_wrap)
+def wrap(aws: Aws, upgrade: Upgrade, found: Survey) -> Group:
+    """The old group; a cache cluster outside any group becomes the primary of a new one first, and keeps its data and its endpoint.
+
+    Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/Replication.CreatingReplGroup.ExistingCluster.html
+    """
+    if not found.old.cluster:
+        return found.old
+    if group_state(aws, found.old.id) == "absent":
+        why = f"{found.old.cluster}, which stood outside any replication group"
+        aws.client("elasticache").create_replication_group(ReplicationGroupId=found.old.id, ReplicationGroupDescription=why, PrimaryClusterId=found.old.cluster)
+    return wait_available(aws, found.old.id)
+
+
 def undo_notifications(aws: Aws, upgrade: Upgrade, found: Survey) -> None:
     """Give the old group its own parameter group back and delete the run's."""
-    name = upgrade.named("watch")
-    if group_exists(aws, upgrade.group) and describe_group(aws, upgrade.group).parameter_group == name:
-        aws.client("elasticache").modify_replication_group(ReplicationGroupId=upgrade.group, CacheParameterGroupName=found.old.parameter_group, ApplyImmediately=True)
-        wait_available(aws, upgrade.group)
+    name, old = upgrade.named("watch"), found.old
+    if group_exists(aws, old.id) and describe_group(aws, old.id).parameter_group == name:
+        aws.client("elasticache").modify_replication_group(ReplicationGroupId=old.id, CacheParameterGroupName=old.parameter_group, ApplyImmediately=True)
+        wait_available(aws, old.id)
     delete_parameter_group(aws, name)
 
 
@@ -89,38 +112,39 @@ def turn_on_notifications(aws: Aws, upgrade: Upgrade, found: Survey) -> Paramete
     `notify-keyspace-events` is a dynamic parameter, but a `default.` parameter group cannot hold it.
     Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/ParameterGroups.Engine.html
     """
+    old = found.old
     if not upgrade.keeps_writes:
-        return ParameterMove(found.old.parameter_group, found.old.parameter_group, {}, f"not turned on: strategy {upgrade.strategy} captures no changes")
+        return ParameterMove(old.parameter_group, old.parameter_group, {}, f"not turned on: strategy {upgrade.strategy} captures no changes")
     name, values = upgrade.named("watch"), {**found.changed_parameters, NOTIFY: ALL_KEY_EVENTS}
-    family = parameter_family(found.old.engine, found.old.engine_version)
+    family = parameter_family(old.engine, old.engine_version)
     ensure_parameter_group(aws, name, family, values, f"{upgrade.group} while it is moved: key changes are published")
-    if describe_group(aws, upgrade.group).parameter_group != name:
-        aws.client("elasticache").modify_replication_group(ReplicationGroupId=upgrade.group, CacheParameterGroupName=name, ApplyImmediately=True)
-    wait_available(aws, upgrade.group)
-    return ParameterMove(found.old.parameter_group, name, values)
+    if describe_group(aws, old.id).parameter_group != name:
+        aws.client("elasticache").modify_replication_group(ReplicationGroupId=old.id, CacheParameterGroupName=name, ApplyImmediately=True)
+    wait_available(aws, old.id)
+    return ParameterMove(old.parameter_group, name, values)
 
 
-def undo_back_up(aws: Aws, upgrade: Upgrade) -> None:
+def undo_back_up(aws: Aws, upgrade: Upgrade, found: Survey) -> None:
     """Delete the run's snapshot and its export."""
     name = upgrade.named("backup")
     delete_snapshot(aws, name)
     if upgrade.moves and not upgrade.backup:
-        delete_export(aws, upgrade.bucket, f"{name}-s3-0001.rdb")
+        delete_export(aws, upgrade.bucket, export_keys(name, len(found.old.shards)))
 
 
 @effect(undo=undo_back_up)
-def back_up(aws: Aws, upgrade: Upgrade, changes: Changes) -> Backup:
-    """Begin to capture changes, take a snapshot, and export it to S3."""
-    name = upgrade.named("backup")
+def back_up(aws: Aws, upgrade: Upgrade, found: Survey, changes: Changes) -> Backup:
+    """Begin to capture changes, take a snapshot, and export it to S3, one file a shard."""
+    name, shards = upgrade.named("backup"), len(found.old.shards)
     if upgrade.keeps_writes and not upgrade.backup and snapshot_state(aws, name) == "absent":
         changes.begin()
         changes.complete = True
     if upgrade.backup:
-        return read_backup(aws, *split_s3(upgrade.backup))
-    ensure_snapshot(aws, upgrade.group, name)
+        return read_backup(aws, *split_s3(upgrade.backup), shards)
+    ensure_snapshot(aws, found.old.id, name)
     if not upgrade.moves:
-        return Backup(name, "", "", 0, "", 0, f"snapshot {name} is the way back; an upgrade in place needs no export")
-    return export_snapshot(aws, name, upgrade.bucket)
+        return Backup(name, (), f"snapshot {name} is the way back; an upgrade in place needs no export")
+    return export_snapshot(aws, name, upgrade.bucket, shards)
 
 
 def undo_import(aws: Aws, upgrade: Upgrade) -> None:
@@ -134,25 +158,24 @@ def undo_import(aws: Aws, upgrade: Upgrade) -> None:
 def _refuse_in_use(aws: Aws, upgrade: Upgrade) -> None:
     if not group_exists(aws, upgrade.new_group):
         return
-    endpoint, now = describe_group(aws, upgrade.new_group).endpoint, read_parameter(aws, upgrade.parameter).value
-    if now == endpoint and not planning():
+    if not planning() and is_at(read_setting(aws, upgrade.parameter), describe_group(aws, upgrade.new_group).endpoint):
         raise RunbookError(f"{upgrade.parameter} points to {upgrade.new_group}: it is not deleted.", "Point the application at the old group first.")
 
 
 @effect(undo=undo_import)
 def import_backup(aws: Aws, upgrade: Upgrade, found: Survey, backup: Backup) -> Group:
-    """Create the new group from the exported file, with the old group's version and settings.
+    """Create the new group from the exported files, with the old group's version, shards and settings.
 
     Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/backups-seeding-redis.html
     """
     if not upgrade.moves:
         return found.old
     if group_state(aws, upgrade.new_group) == "absent":
-        aws.client("elasticache").create_replication_group(**_settings_of_new(upgrade, found), SnapshotArns=[backup.arn])
+        aws.client("elasticache").create_replication_group(**_settings_of_new(aws, upgrade, found), SnapshotArns=[one.arn for one in backup.files])
     return wait_available(aws, upgrade.new_group)
 
 
-def _settings_of_new(upgrade: Upgrade, found: Survey) -> dict:
+def _settings_of_new(aws: Aws, upgrade: Upgrade, found: Survey) -> dict[str, Any]:
     old = found.old
     settings = {
         "ReplicationGroupId": upgrade.new_group,
@@ -160,19 +183,32 @@ def _settings_of_new(upgrade: Upgrade, found: Survey) -> dict:
         "Engine": old.engine,
         "EngineVersion": minor(old.engine_version),
         "CacheNodeType": upgrade.node_type or old.node_type,
-        "NumCacheClusters": len(old.members),
+        **_nodes_of_new(old),
         "AutomaticFailoverEnabled": old.automatic_failover in ("enabled", "enabling"),
         "MultiAZEnabled": old.multi_az == "enabled",
         "CacheParameterGroupName": upgrade.named("watch") if upgrade.keeps_writes else old.parameter_group,
         "AutoMinorVersionUpgrade": False,
         "AtRestEncryptionEnabled": old.at_rest_encryption,
+        **({"TransitEncryptionEnabled": True} if old.in_transit_encryption else {}),
+        **({"AuthToken": auth_token(aws, upgrade)} if old.auth_token else {}),
+        "UserGroupIds": list(old.user_groups),
+        "Port": int(old.port),
         "SnapshotRetentionLimit": old.snapshot_retention,
         "SnapshotWindow": old.snapshot_window,
         "PreferredMaintenanceWindow": old.maintenance_window,
         "CacheSubnetGroupName": old.subnet_group,
         "SecurityGroupIds": list(old.security_groups),
+        "NotificationTopicArn": old.topic,
+        "Tags": [{"Key": key, "Value": value} for key, value in found.tags.items()],
     }
     return {name: value for name, value in settings.items() if value not in ("", [], None)}
+
+
+def _nodes_of_new(old: Group) -> dict[str, Any]:
+    """How many nodes, or with cluster mode enabled which shards with which slots, as the old group has them."""
+    if not old.cluster_mode:
+        return {"NumCacheClusters": len(old.members)}
+    return {"NodeGroupConfiguration": [{"NodeGroupId": shard.id, "Slots": shard.slots, "ReplicaCount": len(shard.members) - 1} for shard in old.shards]}
 
 
 def undo_upgrade(upgrade: Upgrade) -> None:
@@ -205,9 +241,9 @@ def upgrade_engine(aws: Aws, upgrade: Upgrade, found: Survey, group: Group) -> U
 
 def _ensure_new_parameters(aws: Aws, upgrade: Upgrade, found: Survey) -> str:
     """The name of the new family's parameter group: the default one, or an own one with the old one's changes."""
-    values = {**found.changed_parameters, **({NOTIFY: ALL_KEY_EVENTS} if upgrade.keeps_writes else {})}
-    if not values:
-        return f"default.{upgrade.family}"
+    values = {**found.new_parameters, **({NOTIFY: ALL_KEY_EVENTS} if upgrade.keeps_writes else {})}
+    if not set(values) - {CLUSTER}:
+        return f"default.{upgrade.family}{'.cluster.on' if found.old.cluster_mode else ''}"
     name = upgrade.named(upgrade.family)
     ensure_parameter_group(aws, name, upgrade.family, values, f"{upgrade.group} on {upgrade.engine} {upgrade.version}")
     return name
@@ -231,37 +267,47 @@ def verify(aws: Aws, upgrade: Upgrade, old: Group, new: Group, changes: Changes)
     if not upgrade.moves:
         return Verified(0, 0, {}, 0.0, note="not needed: the group kept its data")
     if not upgrade.keeps_writes:
-        return Verified(0, 0, {}, 0.0, note="known after apply") if planning() else _compare_only(old, new)
-    known = act("redis", "RESTORE", new.id, lambda: _compare_and_settle(old, new, changes), source=old.id)
+        return Verified(0, 0, {}, 0.0, note="known after apply") if planning() else _compare_only(aws, upgrade, old, new)
+    known = act("redis", "RESTORE", new.id, lambda: _compare_and_settle(aws, upgrade, old, new, changes), source=old.id)
     return known or Verified(0, 0, {}, 0.0, note="known after apply")
 
 
-def _compare_only(old: Group, new: Group) -> Verified:
-    with open_primary_node(old, "verify") as source, open_primary_node(new, "verify") as target:
-        return verified(compare(source, target))
+def _compare_only(aws: Aws, upgrade: Upgrade, old: Group, new: Group) -> Verified:
+    with open_pairs(aws, upgrade, old, new, "verify", direct=True) as pairs:
+        return verified(compare_shards(pairs))
 
 
-def _compare_and_settle(old: Group, new: Group, changes: Changes) -> Verified:
+def _compare_and_settle(aws: Aws, upgrade: Upgrade, old: Group, new: Group, changes: Changes) -> Verified:
     """Compare all, then the suspects again after carrying them over, until none is left that the application has not just touched."""
-    with open_primary_node(old, "verify") as source, open_primary_node(new, "verify") as target:
-        comparison = compare(source, target)
-        suspects = comparison.keys()
+    with open_pairs(aws, upgrade, old, new, "verify", direct=True) as pairs:
+        found = compare_shards(pairs)
+        suspects = [one.keys() for one in found]
         for _ in range(SETTLE_ROUNDS):
-            if not suspects:
+            if not any(suspects):
                 break
             changes.replay(new)
-            rest = compare_keys(source, target, suspects)
-            changes.capture.barrier()
-            suspects = rest.keys() - changes.capture.peek() - changes.capture.streams
-    result = verified(comparison, different=len(suspects), meanwhile=len(comparison.keys()))
-    if suspects:
-        raise RunbookError(f"{len(suspects)} keys of {old.id} and {new.id} differ and stay different, for example {sorted(suspects)[:3]}.", "The old group is untouched: look at these keys, roll back, and run again.")
+            rest = in_parallel(lambda pair, keys: compare_keys(*pair, keys), pairs, suspects)
+            touched = changes.touched()
+            suspects = [one.keys() - touched for one in rest]
+    left = set().union(*suspects)
+    result = verified(found, different=len(left), meanwhile=sum(one.keys_different for one in found))
+    if left:
+        raise RunbookError(f"{len(left)} keys of {old.id} and {new.id} differ and stay different, for example {sorted(left)[:3]}.", "The old group is untouched: look at these keys, roll back, and run again.")
     return result
 
 
-def verified(comparison, different: int | None = None, meanwhile: int = 0) -> Verified:  # noqa: ANN001
-    """A comparison as evidence that can be journaled."""
-    left = comparison.differences if different is None or different else comparison.differences.iloc[:0]
+def compare_shards(pairs: list[tuple[Any, Any]]) -> list[Comparison]:
+    """The comparison of each pair of shards, all at once."""
+    return in_parallel(lambda pair: compare(*pair, progress=len(pairs) == 1), pairs)
+
+
+def verified(found: Iterable[Comparison], different: int | None = None, meanwhile: int = 0) -> Verified:
+    """The comparisons of all shards as evidence that can be journaled."""
+    found = list(found)
+    left = pd.concat([one.differences for one in found], ignore_index=True)
+    if different == 0:
+        left = left.iloc[:0]
     count = len(left) if different is None else different
     examples = tuple(f"{row.kind}: {row.key} (database {row.database})" for row in left.head(3).itertuples())
-    return Verified(comparison.keys_compared, count, {k: int(n) for k, n in left["kind"].value_counts().items()}, comparison.seconds, meanwhile, examples)
+    kinds = {kind: int(number) for kind, number in left["kind"].value_counts().items()}
+    return Verified(sum(one.keys_compared for one in found), count, kinds, max(one.seconds for one in found), meanwhile, examples)

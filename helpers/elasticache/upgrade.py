@@ -39,6 +39,8 @@ class Upgrade:
     application_report: str = ""
     quiet_seconds: float = 10.0
     freeze_limit_ms: int = 5000
+    auth_secret: str = ""
+    test_failover: bool = True
 
     @property
     def family(self) -> str:

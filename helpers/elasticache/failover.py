@@ -1,0 +1,184 @@
+"""The failover check: a primary is made to fail on purpose, and a probe without retries measures how long nobody could write."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass
+
+import pandas as pd
+import redis
+
+from helpers.aws import Aws, RunbookError, effect, planning, wait
+from helpers.elasticache.connections import OURS, key_of_shard, open_shard
+from helpers.elasticache.groups import AN_HOUR, FAILED_STATES, Group, Member, describe_group, events, group_state
+from helpers.elasticache.upgrade import Upgrade
+
+PROBE_EVERY = 0.01  # seconds
+PROBE_TIMEOUT = 1.0  # seconds
+SETTLED = 1.0  # seconds of answered probes after which the failover counts as over
+
+
+@dataclass(frozen=True)
+class FailoverChecked:
+    """A failover on purpose: shard, node that was primary, node that took over, milliseconds without a write, probes, roles, events."""
+
+    shard: str
+    before: str
+    after: str
+    gap_ms: float
+    writes: int
+    lost: int
+    nodes: tuple[tuple[str, str, str, str], ...]
+    events: tuple[str, ...]
+    note: str = ""
+
+    def table(self) -> pd.DataFrame:
+        """The gap, then every node before and after, then the service's events."""
+        if self.note:
+            return pd.DataFrame({"failover check": [self.note]})
+        rows = [
+            ("shard", self.shard), ("primary before", self.before), ("primary after", self.after), ("nobody could write for (ms)", f"{self.gap_ms:.0f}"),
+            ("probe writes acknowledged", f"{self.writes:,}"), ("of them lost by the failover (replication is asynchronous)", f"{self.lost:,}"),
+        ]  # fmt: skip
+        rows += [(f"node {name}", f"{was}, then {now}{f' ({what})' if what else ''}") for name, was, now, what in self.nodes]
+        return pd.DataFrame(rows + [("event", one) for one in self.events], columns=["failover check", "value"])
+
+
+@effect()
+def check_failover(aws: Aws, upgrade: Upgrade, group: Group) -> FailoverChecked:
+    """Make the primary of the group's first shard fail (TestFailover) while a probe writes, and wait until the group is whole again.
+
+    A replica takes the primary's place; the failed node is replaced and comes back as a replica. A failed replica is replaced
+    likewise, and only its readers notice. AWS allows 15 shards in 24 h.
+    Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/AutoFailover.html#auto-failover-test
+    """
+    why = _why_not(upgrade, group)
+    if why:
+        return FailoverChecked("", "", "", 0.0, 0, 0, (), (), why)
+    shard = group.shards[0]
+    if planning():
+        aws.client("elasticache").test_failover(ReplicationGroupId=group.id, NodeGroupId=shard.id)
+        return FailoverChecked(shard.id, "", "", 0.0, 0, 0, (), (), "known after apply")
+    before = _primary(aws, upgrade, group)
+    started = len(events(aws, group.id))
+    with Probe(aws, upgrade, group) as probe:
+        probe.await_writes()
+        aws.client("elasticache").test_failover(ReplicationGroupId=group.id, NodeGroupId=shard.id)
+        wait(f"failover of {group.id}", lambda: "over" if probe.over else "under way", until=("over",), timeout=AN_HOUR, events=lambda: events(aws, group.id))
+    wait(f"{group.id} whole again", lambda: _whole(aws, group), fail=FAILED_STATES, timeout=AN_HOUR, events=lambda: events(aws, group.id))
+    after = describe_group(aws, group.id)
+    primary = _primary(aws, upgrade, after)
+    if primary == before:
+        raise RunbookError(f"{before} is still the primary of shard {shard.id} after the failover.", "Look at the group's events, then resume the run.")
+    return FailoverChecked(shard.id, before, primary, probe.gap_ms, probe.writes, probe.lost(), _nodes(group, after, before, primary), tuple(events(aws, group.id)[started:]))
+
+
+def _why_not(upgrade: Upgrade, group: Group) -> str:
+    if not upgrade.moves:
+        return "not done: the application uses this group"
+    if not upgrade.test_failover:
+        return "not asked for (test_failover)"
+    if not group.replicas or group.automatic_failover != "enabled":
+        return "not possible: the group has no replica with automatic failover, so a failed primary is replaced by an empty node"
+    return ""
+
+
+def _whole(aws: Aws, group: Group) -> str:
+    state = group_state(aws, group.id)
+    if state != "available":
+        return state
+    return "available" if len(describe_group(aws, group.id).members) == len(group.members) else "replacing the failed node"
+
+
+def _primary(aws: Aws, upgrade: Upgrade, group: Group) -> str:
+    """The id of the first shard's primary: as AWS says, or with cluster mode enabled as the node itself does."""
+    shard = group.shards[0]
+    named = next((one.id for one in shard.members if one.role == "primary"), "")
+    if named:
+        return named
+    with open_shard(aws, upgrade, group, shard, "failover") as node:
+        address = node.connection_pool.connection_kwargs
+        return next(one.id for one in shard.members if (one.host, int(one.port)) == (address["host"], address["port"]))
+
+
+def _nodes(before: Group, after: Group, was: str, now: str) -> tuple[tuple[str, str, str, str], ...]:
+    """Each node of the shard: id, role before, role after, what happened to it."""
+    then = {one.id: one for one in before.shards[0].members}
+    return tuple((one.id, _role(one, was), _role(one, now), "replaced" if one.id == was else "promoted" if one.id == now else "") for one in after.shards[0].members if one.id in then)
+
+
+def _role(member: Member, primary: str) -> str:
+    return "primary" if member.id == primary else "replica"
+
+
+class Probe:
+    """Writes a number every 10 ms to the group's first shard, each once, from its construction on; ends with the `with` block."""
+
+    def __init__(self, aws: Aws, upgrade: Upgrade, group: Group) -> None:
+        self.aws, self.upgrade, self.group = aws, upgrade, group
+        self.key = key_of_shard(group.shards[0], f"{OURS}:failover")
+        self._acknowledged: list[tuple[int, float]] = []  # number, and when in seconds of time.monotonic()
+        self._broken: list[float] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def writes(self) -> int:
+        """Writes acknowledged."""
+        return len(self._acknowledged)
+
+    @property
+    def gap_ms(self) -> float:
+        """The longest time from one acknowledged write to the next."""
+        return self._longest()[0] * 1000
+
+    @property
+    def over(self) -> bool:
+        """True where writes failed, and have been answered again for a second."""
+        return bool(self._broken) and self._longest()[1] > self._broken[0] and time.monotonic() - self._broken[-1] > SETTLED
+
+    def _longest(self) -> tuple[float, float]:
+        """The longest gap in seconds, and when it ended."""
+        times = [at for _, at in self._acknowledged]
+        return max(((later - earlier, later) for earlier, later in zip(times, times[1:])), default=(0.0, 0.0))
+
+    def await_writes(self) -> None:
+        """Wait until a second of writes is answered, so that the gap has a beginning."""
+        wait("the probe", lambda: "writing" if self.writes > 50 else "starting", until=("writing",), timeout=30)
+
+    def lost(self) -> int:
+        """Acknowledged writes that the new primary does not have; removes the probe's key."""
+        with open_shard(self.aws, self.upgrade, describe_group(self.aws, self.group.id), self.group.shards[0], "failover") as node:
+            kept = {int(number) for number in node.smembers(self.key)}
+            node.delete(self.key)
+        return len({number for number, _ in self._acknowledged} - kept)
+
+    def __enter__(self) -> Probe:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        node: redis.Redis | None = None
+        number = 0
+        while not self._stop.wait(PROBE_EVERY):
+            try:
+                node = node or self._open()
+                number += 1
+                node.sadd(self.key, number)
+                self._acknowledged.append((number, time.monotonic()))
+            except (redis.RedisError, RunbookError, OSError):
+                self._broken.append(time.monotonic())
+                with contextlib.suppress(Exception):
+                    node and node.close()
+                node = None
+
+    def _open(self) -> redis.Redis:
+        node = open_shard(self.aws, self.upgrade, self.group, self.group.shards[0], "probe")
+        node.connection_pool.connection_kwargs["socket_timeout"] = PROBE_TIMEOUT
+        return node
