@@ -18,7 +18,7 @@ from helpers.elasticache.preflight import Survey
 from helpers.elasticache.snapshots import ensure_snapshot
 from helpers.elasticache.upgrade import Upgrade
 
-PATIENCE = 60.0  # seconds beyond the asked quiet time
+PATIENCE = 10.0  # how many times the asked quiet time is waited for
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _await_quiet(aws: Aws, upgrade: Upgrade, old: Group) -> None:
             return "quiet" if left <= 0 else f"{len(who)} clients, {left:.0f} s of quiet to go"
 
         try:
-            wait(f"{old.id} quiet", state, until=("quiet",), timeout=upgrade.quiet_seconds + PATIENCE)
+            wait(f"{old.id} quiet", state, until=("quiet",), timeout=PATIENCE * max(upgrade.quiet_seconds, 1))
         except RunbookError as error:
             named = ", ".join(f"{row.address} {row.client}" for row in who.rename(columns={"name": "client"}).itertuples()) or "nobody is connected, but writes arrive"
             raise RunbookError(f"{old.id} is still used, so it is not deleted: {named}.", "Move these clients to the new endpoint, then resume the run.") from error

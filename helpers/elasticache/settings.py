@@ -32,7 +32,7 @@ def settings(upgrade: Upgrade, found: Survey) -> pd.DataFrame:
     row("replicas a shard", old.replicas, old.replicas, "" if old.replicas else "set 1: one primary and one replica in two zones")
     row("Multi-AZ", old.multi_az, old.multi_az, "" if old.multi_az == "enabled" else "enable it: primary and replica in different zones")
     row("automatic failover", old.automatic_failover, old.automatic_failover, "" if old.automatic_failover == "enabled" else "enable it: a replica takes a failed primary's place")
-    row("port", old.port, old.port)
+    row("port", str(old.port), str(old.port))
     row("subnet group", old.subnet_group, old.subnet_group)
     row("security groups", ", ".join(old.security_groups), ", ".join(old.security_groups))
     row("encryption in transit", old.in_transit_encryption, old.in_transit_encryption, "" if old.in_transit_encryption else "sessions travel as plain text")

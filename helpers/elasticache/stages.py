@@ -170,6 +170,8 @@ def import_backup(aws: Aws, upgrade: Upgrade, found: Survey, backup: Backup) -> 
     """
     if not upgrade.moves:
         return found.old
+    if group_state(aws, upgrade.new_group) in ("create-failed", "restore-failed"):  # left by an attempt that this one repeats
+        delete_group(aws, upgrade.new_group)
     if group_state(aws, upgrade.new_group) == "absent":
         aws.client("elasticache").create_replication_group(**_settings_of_new(aws, upgrade, found), SnapshotArns=[one.arn for one in backup.files])
     return wait_available(aws, upgrade.new_group)

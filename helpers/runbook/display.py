@@ -163,7 +163,7 @@ def plan_text(writes: list[Any]) -> str:
     for write in writes:
         one = write if isinstance(write, dict) else vars(write)
         lines.append(f"{_sign(one)} {one['service']}:{one['operation']}  {one['resource']}")
-        lines += [f"      {name} = {as_text(value)}" for name, value in one["parameters"].items()]
+        lines += [f"      {name} = {value if type(value) is int else as_text(value)}" for name, value in one["parameters"].items()]
     return "\n".join(lines)
 
 
