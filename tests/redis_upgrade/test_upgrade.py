@@ -8,123 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from helpers.elasticache.policy import POLICY
-from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
 from helpers.runbook import parameters
 
-KEYS = 3000
-STEPS = ["1 Back up and export", "2 Import into a new group", "3 Upgrade the new group", "Catch up", "Verify", "4 Switch the application", "5 Delete the old group"]
-
-
-@dataclass
-class House:
-    """A local cloud seen only through the standard AWS variables, and a folder for runs."""
-
-    cloud: clouds.Cloud
-    runs: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RUNBOOK_"))}
-        return {**kept, **self.cloud.environment(), "RUNBOOK_RUNS": str(self.runs), "NO_PROXY": "127.0.0.1"}
-
-    def client(self, service: str) -> Any:
-        return scenario.Access(self.cloud.environment()).client(service)
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "helpers.cli", *arguments]
-
-    def runbook(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=150)
-
-    def apply(self, run_id: str, *arguments: str, approve: str = "in_place,switch,delete") -> subprocess.CompletedProcess[str]:
-        return self.runbook("run", "redis_upgrade", "--mode", "apply", "--run-id", run_id, "--approve", approve, "-p", "quiet_seconds=1", *arguments)
-
-    def plan(self, run_id: str, *arguments: str) -> list[tuple[str, str, str]]:
-        done = self.runbook("run", "redis_upgrade", "--mode", "plan", "--run-id", run_id, "-p", "quiet_seconds=1", *arguments)
-        assert done.returncode == 2, done.stdout[-3000:] + done.stderr
-        result = self.result(run_id)
-        assert not any(call["sent"] for call in result["plan"])
-        return [identity(call) for call in result["plan"]]
-
-    def result(self, run_id: str) -> dict[str, Any]:
-        return json.loads((self.runs / run_id / "result.json").read_text())
-
-    def journal(self, run_id: str) -> list[dict[str, Any]]:
-        path = self.runs / run_id / "journal.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
-
-    def sent(self, run_id: str) -> list[tuple[str, str, str]]:
-        return [identity(call) for call in self.result(run_id)["calls"] if call["write"] and call["sent"] and not call["error_code"]]
-
-    def groups(self) -> list[str]:
-        return sorted(group["ReplicationGroupId"] for group in self.client("elasticache").describe_replication_groups()["ReplicationGroups"])
-
-    def endpoint(self) -> str:
-        return self.client("ssm").get_parameter(Name=scenario.PARAMETER)["Parameter"]["Value"]
-
-    def primary(self, group: str) -> str:
-        found = self.client("elasticache").describe_replication_groups(ReplicationGroupId=group)["ReplicationGroups"][0]
-        endpoint = found["NodeGroups"][0]["PrimaryEndpoint"]
-        return f"{endpoint['Address']}:{endpoint['Port']}"
-
-    def audited(self) -> dict[str, Any]:
-        """The application's report after an audit that began now."""
-        asked = time.time()
-        report: dict[str, Any] = {}
-        poll(lambda: report.update(scenario.read_report(scenario.Access(self.cloud.environment()))) or report["audited_at"] >= asked, "the application's audit")
-        return report
-
-
-def identity(call: dict[str, Any]) -> tuple[str, str, str]:
-    return call["service"], call["operation"], call["resource"]
-
-
-def poll(done: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < until, f"waited in vain for {what}"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    cloud = clouds.up(tmp_path / "cloud")
-    try:
-        scenario.redis_upgrade(cloud, keys=KEYS)
-        (tmp_path / "runs").mkdir()
-        yield House(cloud, tmp_path / "runs")
-    finally:
-        clouds.down(tmp_path / "cloud")
-
-
-def assert_moved(house: House, run_id: str) -> None:
-    """The final state of a run that went through: one new group, the application on it, nothing lost, nothing else left."""
-    (new,) = house.groups()
-    assert new.startswith("sessions-v81-")
-    assert house.endpoint() == house.primary(new)
-    report = house.audited()
-    assert (report["acknowledged_writes_lost"], report["sessions_missing"], report["endpoint"]) == (0, 0, house.endpoint())
-    result = house.result(run_id)
-    assert (result["status"], result["exit_code"], result["metrics"]["keys_different"]) == ("done", 0, 0)
-    assert result["metrics"]["keys_compared"] > KEYS
-    names = [group["CacheParameterGroupName"] for group in house.client("elasticache").describe_cache_parameter_groups()["CacheParameterGroups"]]
-    assert [name for name in names if not name.startswith("default.")] == [f"sessions-valkey8-{new[-4:]}"]
+STEPS = [
+    "1 Back up and export", "2 Import into a new group", "3 Upgrade the new group", "Failover check", "Catch up", "Verify", "4 Switch the application", "5 Delete the old group",
+]  # fmt: skip
 
 
 ACTIONS = {"s3:HeadObject": "s3:GetObject", "s3:ListBuckets": "s3:ListAllMyBuckets"}  # where IAM names a call otherwise
 
 
-def actions(house: House, run_id: str) -> set[str]:
+def actions(house: Any, run_id: str) -> set[str]:
     """The IAM actions of the calls that a run made."""
     made = {f"{call['service']}:{call['operation']}" for call in house.result(run_id)["calls"] if call["service"] != "redis"}
     return {ACTIONS.get(action, action) for action in made}
@@ -134,13 +35,13 @@ def permitted() -> set[str]:
     return {action for one in POLICY["Statement"] for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])}
 
 
-def test_apply_sends_what_plan_listed_and_loses_no_acknowledged_write(house: House) -> None:
+def test_apply_sends_what_plan_listed_and_loses_no_acknowledged_write(house: Any) -> None:
     planned = house.plan("r")
     assert house.groups() == ["sessions"]
     done = house.apply("r", "--plan", str(house.runs / "r" / "plan.json"))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert house.sent("r") == planned
-    assert_moved(house, "r")
+    house.assert_moved("r")
     metrics = house.result("r")["metrics"]
     assert metrics["acknowledged_writes"] > 0
     assert metrics["acknowledged_writes_lost"] == 0
@@ -149,12 +50,12 @@ def test_apply_sends_what_plan_listed_and_loses_no_acknowledged_write(house: Hou
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_in_a_step_and_resumed_it_ends_in_the_same_state(house: House, step: str) -> None:
+def test_killed_in_a_step_and_resumed_it_ends_in_the_same_state(house: Any, step: str) -> None:
     running = subprocess.Popen(
         house.command("run", "redis_upgrade", "--mode", "apply", "--run-id", "k", "--approve", "switch,delete", "-p", "quiet_seconds=1"),
         env=house.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    poll(lambda: any(one.get("step") == step and one.get("event") == "begin" for one in house.journal("k")), step)
+    house.await_step("k", step)
     time.sleep(int.from_bytes(os.urandom(1)) / 1000)  # anywhere in the step's first quarter of a second
     pid = next(one["pid"] for one in house.journal("k") if one["type"] == "started")
     os.kill(pid, signal.SIGKILL)
@@ -163,21 +64,21 @@ def test_killed_in_a_step_and_resumed_it_ends_in_the_same_state(house: House, st
     before = len(_calls(house, "k"))
     done = house.runbook("resume", "k", "--approve", "switch,delete")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-    assert_moved(house, "k")
+    house.assert_moved("k")
     sent = [call for call in _calls(house, "k")[before:] if call[0] != "redis"]
     assert sent == [call for call in left if call[0] != "redis"]
 
 
-def _calls(house: House, run_id: str) -> list[tuple[str, str, str]]:
+def _calls(house: Any, run_id: str) -> list[tuple[str, str, str]]:
     lines = (house.runs / run_id / "calls.jsonl").read_text().splitlines()
     every = [json.loads(line) for line in lines if line.endswith("}")]
-    return [identity(call) for call in every if call["write"] and not call["error_code"]]
+    return [house.identity(call) for call in every if call["write"] and not call["error_code"]]
 
 
-def test_an_apply_refuses_a_plan_that_is_no_longer_what_would_be_done(house: House) -> None:
+def test_an_apply_refuses_a_plan_that_is_no_longer_what_would_be_done(house: Any) -> None:
     house.plan("old")
     house.client("elasticache").modify_replication_group(ReplicationGroupId="sessions", SnapshotRetentionLimit=3, ApplyImmediately=True)
-    poll(lambda: house.client("elasticache").describe_replication_groups(ReplicationGroupId="sessions")["ReplicationGroups"][0]["Status"] == "available", "the group")
+    house.poll(lambda: house.client("elasticache").describe_replication_groups(ReplicationGroupId="sessions")["ReplicationGroups"][0]["Status"] == "available", "the group")
     done = house.apply("old", "--plan", str(house.runs / "old" / "plan.json"))
     assert done.returncode == 1
     assert "with another SnapshotRetentionLimit. Nothing was sent." in done.stderr
@@ -185,7 +86,7 @@ def test_an_apply_refuses_a_plan_that_is_no_longer_what_would_be_done(house: Hou
     assert house.groups() == ["sessions"]
 
 
-def test_the_classic_procedure_runs_and_reports_the_writes_it_lost(house: House) -> None:
+def test_the_classic_procedure_runs_and_reports_the_writes_it_lost(house: Any) -> None:
     done = house.apply("c", "-p", "strategy=classic")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     metrics = house.result("c")["metrics"]
@@ -195,7 +96,7 @@ def test_the_classic_procedure_runs_and_reports_the_writes_it_lost(house: House)
     assert "sessions" in house.groups()
 
 
-def test_in_place_the_group_is_upgraded_with_no_acknowledged_write_lost_and_no_way_back(house: House) -> None:
+def test_in_place_the_group_is_upgraded_with_no_acknowledged_write_lost_and_no_way_back(house: Any) -> None:
     planned = house.plan("i", "-p", "strategy=in_place")
     done = house.apply("i", "-p", "strategy=in_place")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
@@ -207,7 +108,7 @@ def test_in_place_the_group_is_upgraded_with_no_acknowledged_write_lost_and_no_w
     assert "AWS offers no downgrade" in back.stderr
 
 
-def test_without_approval_it_stops_before_the_switch_and_rolls_back_to_the_start(house: House) -> None:
+def test_without_approval_it_stops_before_the_switch_and_rolls_back_to_the_start(house: Any) -> None:
     before = house.endpoint()
     assert house.apply("g", approve="").returncode == 3
     assert house.endpoint() == before
@@ -222,21 +123,15 @@ def test_without_approval_it_stops_before_the_switch_and_rolls_back_to_the_start
     assert actions(house, "g") - permitted() == set()
 
 
-def test_where_client_pause_is_refused_the_application_s_own_flag_freezes_it(tmp_path: Path) -> None:
-    cloud = clouds.up(tmp_path / "cloud", refuse_client_pause=True)
-    try:
-        scenario.redis_upgrade(cloud, keys=KEYS)
-        house = House(cloud, tmp_path / "runs")
-        house.runs.mkdir()
+def test_where_client_pause_is_refused_the_application_s_own_flag_freezes_it(build: Any) -> None:
+    with build({"refuse_client_pause": True}) as house:
         refused = house.apply("f", "-p", "freeze=client_pause")
         assert refused.returncode == 1
         assert "CLIENT PAUSE is refused by this group" in refused.stderr
         done = house.apply("g")
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-        assert_moved(house, "g")
+        house.assert_moved("g")
         assert "the application's flag" in (house.runs / "g" / "report.html").read_text().replace("&#x27;", "'")
-    finally:
-        clouds.down(tmp_path / "cloud")
 
 
 BAD = [
@@ -255,7 +150,7 @@ BAD = [
 ]
 
 
-def spoil(house: House) -> None:
+def spoil(house: Any) -> None:
     """Buckets and files that an upgrade must refuse."""
     variables = house.cloud.environment()
     scenario.bucket_elsewhere(variables, "elsewhere")
@@ -265,7 +160,7 @@ def spoil(house: House) -> None:
     s3.put_object(Bucket="sessions-backup", Key="large.rdb", Body=b"REDIS0009" + b"\x00" * 280_000_000 + b"\xff" + b"\x00" * 8)
 
 
-def test_bad_input_gets_one_clear_error_and_changes_nothing(house: House) -> None:
+def test_bad_input_gets_one_clear_error_and_changes_nothing(house: Any) -> None:
     spoil(house)
     code = "import sys; from helpers import elasticache, runbook; run = runbook.start('redis_upgrade', {**eval(sys.argv[1])}); run.preflight(elasticache.survey, run.aws, elasticache.from_parameters(run.id, run.parameters))"
     declared = {one.name: one.default for one in parameters.load(parameters.find("redis_upgrade"))}
@@ -282,7 +177,7 @@ def test_bad_input_gets_one_clear_error_and_changes_nothing(house: House) -> Non
     assert house.groups() == ["sessions"]
 
 
-def test_the_command_line_tells_a_bad_input_in_one_sentence(house: House) -> None:
+def test_the_command_line_tells_a_bad_input_in_one_sentence(house: Any) -> None:
     done = house.apply("bad", "-p", "replication_group=nobody")
     assert done.returncode == 1
     assert "There is no replication group 'nobody' in ap-northeast-1. Remedy: " in done.stderr
@@ -293,7 +188,7 @@ def test_the_command_line_tells_a_bad_input_in_one_sentence(house: House) -> Non
     assert not (house.runs / "worse").exists()
 
 
-def test_a_parameter_changed_by_somebody_else_meanwhile_is_left_alone(house: House) -> None:
+def test_a_parameter_changed_by_somebody_else_meanwhile_is_left_alone(house: Any) -> None:
     assert house.apply("s", approve="").returncode == 3
     house.client("ssm").put_parameter(Name=scenario.PARAMETER, Value="127.0.0.1:1", Overwrite=True)
     done = house.apply("s")
@@ -303,8 +198,8 @@ def test_a_parameter_changed_by_somebody_else_meanwhile_is_left_alone(house: Hou
     assert "sessions" in house.groups()
 
 
-def test_plain_papermill_runs_it_too(house: House, tmp_path: Path) -> None:
-    path = Path(__file__).parents[1] / "runbooks" / "redis_upgrade.ipynb"
+def test_plain_papermill_runs_it_too(house: Any, tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "runbooks" / "redis_upgrade.ipynb"
     arguments = ["-m", "papermill", str(path), str(tmp_path / "out.ipynb"), "-p", "mode", "plan", "-p", "run_id", "pm", "-k", "python3", "--no-progress-bar"]
     done = subprocess.run([sys.executable, *arguments], env=house.environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
