@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from helpers.aws import Aws, RunbookError, WaitFailed, planning, wait
 from helpers.aws.errors import is_not_found
+from helpers.elasticache.gap import draw_gap
 from helpers.elasticache.preflight import split_s3
 from helpers.elasticache.upgrade import Upgrade
 
@@ -46,7 +47,11 @@ class Report:
 
     def figure(self) -> Figure | None:
         """Acknowledged writes per 10 ms around the last change of endpoint; None without a time line."""
-        return _draw(self.values) if self.values.get("timeline") else None
+        if not self.values.get("timeline"):
+            return None
+        timeline, gap = self.values["timeline"], float(self.values.get("write_gap_ms") or 0)
+        start = self.values.get("gap_started") or max(at for at, _ in timeline)
+        return draw_gap(timeline, start, gap, title=f"The application could not write for {gap:.0f} ms", since="its last write to the old endpoint")
 
 
 def application_report(aws: Aws, upgrade: Upgrade) -> Report:
@@ -85,19 +90,3 @@ def read_report(aws: Aws, uri: str) -> dict[str, Any]:
         if is_not_found(error):
             return {}
         raise
-
-
-def _draw(values: dict[str, Any]) -> Figure:
-    timeline = pd.DataFrame(values["timeline"], columns=["at", "writes"]).sort_values("at")
-    start = values.get("gap_started") or timeline["at"].iloc[-1]
-    gap = float(values.get("write_gap_ms") or 0)
-    near = timeline[(timeline["at"] > start - 1000) & (timeline["at"] < start + gap + 1000)]
-    drawing = Figure(figsize=(9, 2.4))
-    axes = drawing.subplots()
-    axes.bar(near["at"] - start, near["writes"], width=10, align="edge", color="0.35")
-    axes.axvspan(0, gap, facecolor="none", edgecolor="0.2", hatch="///", linewidth=0)
-    axes.set_title(f"The application could not write for {gap:.0f} ms", fontsize=10, loc="left")
-    axes.set_xlabel("milliseconds since its last write to the old endpoint")
-    axes.set_ylabel("acknowledged writes\nin 10 ms")
-    axes.spines[["top", "right"]].set_visible(False)
-    return drawing

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import pandas as pd
 import redis
+from matplotlib.figure import Figure
 
 from helpers.aws import Aws, RunbookError, effect, planning, wait
 from helpers.elasticache.connections import OURS, key_of_shard, open_shard
+from helpers.elasticache.gap import AROUND, BIN, draw_gap
 from helpers.elasticache.groups import AN_HOUR, FAILED_STATES, Group, Member, describe_group, events, group_state
 from helpers.elasticache.upgrade import Upgrade
 
@@ -22,7 +26,10 @@ SETTLED = 1.0  # seconds of answered probes after which the failover counts as o
 
 @dataclass(frozen=True)
 class FailoverChecked:
-    """A failover on purpose: shard, node that was primary, node that took over, milliseconds without a write, probes, roles, events."""
+    """A failover on purpose: shard, node that was primary, node that took over, milliseconds without a write, probes, roles, events.
+
+    `timeline` is (milliseconds, probe writes acknowledged in the 10 ms from it), around the gap, which begins at 0.
+    """
 
     shard: str
     before: str
@@ -32,6 +39,7 @@ class FailoverChecked:
     lost: int
     nodes: tuple[tuple[str, str, str, str], ...]
     events: tuple[str, ...]
+    timeline: tuple[tuple[float, int], ...] = ()
     note: str = ""
 
     def table(self) -> pd.DataFrame:
@@ -46,6 +54,13 @@ class FailoverChecked:
         return pd.DataFrame(rows + [("event", one) for one in self.events], columns=["failover check", "value"])
 
 
+    def figure(self) -> Figure | None:
+        """Probe writes per 10 ms around the failover; None where none was made."""
+        if not self.timeline:
+            return None
+        return draw_gap(self.timeline, 0, self.gap_ms, title=f"{self.before} failed: nobody could write to its shard for {self.gap_ms:.0f} ms", since="the probe's last write to the failing primary")
+
+
 @effect()
 def check_failover(aws: Aws, upgrade: Upgrade, group: Group) -> FailoverChecked:
     """Make the primary of the group's first shard fail (TestFailover) while a probe writes, and wait until the group is whole again.
@@ -56,11 +71,11 @@ def check_failover(aws: Aws, upgrade: Upgrade, group: Group) -> FailoverChecked:
     """
     why = _why_not(upgrade, group)
     if why:
-        return FailoverChecked("", "", "", 0.0, 0, 0, (), (), why)
+        return FailoverChecked("", "", "", 0.0, 0, 0, (), (), note=why)
     shard = group.shards[0]
     if planning():
         aws.client("elasticache").test_failover(ReplicationGroupId=group.id, NodeGroupId=shard.id)
-        return FailoverChecked(shard.id, "", "", 0.0, 0, 0, (), (), "known after apply")
+        return FailoverChecked(shard.id, "", "", 0.0, 0, 0, (), (), note="known after apply")
     before = _primary(aws, upgrade, group)
     started = len(events(aws, group.id))
     with Probe(aws, upgrade, group) as probe:
@@ -72,7 +87,7 @@ def check_failover(aws: Aws, upgrade: Upgrade, group: Group) -> FailoverChecked:
     primary = _primary(aws, upgrade, after)
     if primary == before:
         raise RunbookError(f"{before} is still the primary of shard {shard.id} after the failover.", "Look at the group's events, then resume the run.")
-    return FailoverChecked(shard.id, before, primary, probe.gap_ms, probe.writes, probe.lost(), _nodes(group, after, before, primary), tuple(events(aws, group.id)[started:]))
+    return FailoverChecked(shard.id, before, primary, probe.gap_ms, probe.writes, probe.lost(), _nodes(group, after, before, primary), tuple(events(aws, group.id)[started:]), probe.timeline())
 
 
 def _why_not(upgrade: Upgrade, group: Group) -> str:
@@ -138,6 +153,12 @@ class Probe:
     def over(self) -> bool:
         """True where writes failed, and have been answered again for a second."""
         return bool(self._broken) and self._longest()[1] > self._broken[0] and time.monotonic() - self._broken[-1] > SETTLED
+
+    def timeline(self) -> tuple[tuple[float, int], ...]:
+        """Acknowledged writes in bins of 10 ms, in milliseconds from the beginning of the longest gap."""
+        gap, ended = self._longest()
+        bins = Counter(math.floor((at - ended + gap) * 1000 / BIN) * BIN for _, at in self._acknowledged)
+        return tuple((float(at), writes) for at, writes in sorted(bins.items()) if -AROUND <= at <= gap * 1000 + AROUND)
 
     def _longest(self) -> tuple[float, float]:
         """The longest gap in seconds, and when it ended."""
