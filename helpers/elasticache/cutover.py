@@ -19,12 +19,12 @@ from helpers.aws import Aws, RunbookError, act, effect, planning, wait
 from helpers.aws.calls import unguarded
 from helpers.aws.effects import note, recall
 from helpers.elasticache import clients, copying
+from helpers.elasticache.adapters import changed_meanwhile, compare_and_set, put_parameter, read_setting
 from helpers.elasticache.application import read_report
 from helpers.elasticache.compare import compare, compare_keys
 from helpers.elasticache.groups import Group, describe_group, group_exists, wait_available
 from helpers.elasticache.live import OURS, Changes, open_primary_node, open_redis
 from helpers.elasticache.parameter_groups import MORE_REPLICAS_THAN_ANY, set_parameters
-from helpers.elasticache.parameter_store import changed_meanwhile, compare_and_set, put_parameter, read_parameter
 from helpers.elasticache.preflight import Survey
 from helpers.elasticache.stages import Verified, verified
 from helpers.elasticache.upgrade import Upgrade
@@ -88,7 +88,7 @@ def undo_switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Grou
     """Point the application back at the old group, after carrying back what it wrote to the new one."""
     if not upgrade.moves:
         return None
-    now = read_parameter(aws, upgrade.parameter).value
+    now = read_setting(aws, upgrade.parameter).value
     if now not in (old.endpoint, new.endpoint):
         raise changed_meanwhile(upgrade.parameter, now, new.endpoint)
     left = recall("switch") or {}
@@ -101,7 +101,7 @@ def undo_switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Grou
     if now == old.endpoint and left.get("from") != new.id:
         return None  # never switched, or back already
     if not upgrade.keeps_writes:
-        compare_and_set(aws, read_parameter(aws, upgrade.parameter), new.endpoint, old.endpoint)
+        compare_and_set(aws, read_setting(aws, upgrade.parameter), new.endpoint, old.endpoint)
         return Switched(new.endpoint, old.endpoint, note="switched back; the classic procedure carries nothing back")
     back = Move(upgrade.parameter, new, old, found.freeze, upgrade.freeze_limit_ms, upgrade.read_only_parameter, upgrade.application_report, found.fence, upgrade.named(upgrade.family))
     return carry_application(aws, back, Changes(new))
@@ -124,7 +124,7 @@ def switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Group, ch
     if not upgrade.moves:
         return Switched(old.endpoint, old.endpoint, note="not needed: the endpoint stays")
     if not upgrade.keeps_writes:
-        before = read_parameter(aws, upgrade.parameter)
+        before = read_setting(aws, upgrade.parameter)
         if before.value != new.endpoint:
             compare_and_set(aws, before, old.endpoint, new.endpoint)
         return Switched(old.endpoint, new.endpoint, "nothing: the classic procedure", time.time())
@@ -138,7 +138,7 @@ def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
     Raises `RunbookError` where the parameter holds something else than expected, or where the last keys could
     not be carried within the freeze; the source is then as before.
     """
-    before = read_parameter(aws, move.parameter)
+    before = read_setting(aws, move.parameter)
     if before.value == move.target.endpoint:
         at = (recall("switch") or {}).get("at", 0.0)
         done = Switched(move.source.endpoint, move.target.endpoint, _method(move), at, note="the process was killed at the switch; this one ended it")
@@ -147,7 +147,7 @@ def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
         raise changed_meanwhile(move.parameter, before.value, move.source.endpoint)
     arrivals = Changes(move.target)
     _prepare(move, changes, arrivals)
-    before = read_parameter(aws, move.parameter)  # just before the freeze, which it would prolong
+    before = read_setting(aws, move.parameter)  # just before the freeze, which it would prolong
     started = time.monotonic()
     _freeze(aws, move)
     try:
@@ -155,7 +155,7 @@ def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
         _hold(move)
         compare_and_set(aws, before, move.source.endpoint, move.target.endpoint)
     except BaseException:
-        if planning() or read_parameter(aws, move.parameter).value != move.target.endpoint:
+        if planning() or read_setting(aws, move.parameter).value != move.target.endpoint:
             _thaw(aws, move)
         raise  # where the parameter did change, the source stays frozen until the resumed run has fenced it
     frozen = (time.monotonic() - started) * 1000
@@ -239,7 +239,7 @@ def _finish(aws: Aws, move: Move, changes: Changes, arrivals: Changes, done: Swi
         act("redis", "CLIENT UNPAUSE", move.source.id, lambda: _with(move.source, clients.resume_writes))
     if planning():
         return done
-    now = read_parameter(aws, move.parameter).value
+    now = read_setting(aws, move.parameter).value
     if now != move.target.endpoint:
         raise changed_meanwhile(move.parameter, now, move.target.endpoint)
     late, conflicts = _late_writes(move, changes, arrivals)

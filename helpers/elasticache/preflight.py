@@ -11,9 +11,9 @@ import pandas as pd
 from helpers.aws import Aws, Check, RunbookError, planning
 from helpers.aws.errors import is_not_found
 from helpers.elasticache import clients, node_types
+from helpers.elasticache.adapters import setting_checks
 from helpers.elasticache.groups import Group, describe_group, group_exists
 from helpers.elasticache.parameter_groups import NOTIFY, changed_parameters, fence_parameter, parameters_of
-from helpers.elasticache.parameter_store import read_parameter
 from helpers.elasticache.snapshots import manual_snapshots_today, read_backup
 from helpers.elasticache.upgrade import RDB_VERSIONS, Upgrade, is_downgrade, minor
 
@@ -51,7 +51,7 @@ def survey(aws: Aws, upgrade: Upgrade) -> Survey:
     fence = fence_parameter(parameters)
     checks = [
         _state(old), _scope(old), _version(aws, upgrade, old), _names(aws, upgrade), _notifications(upgrade, old, parameters), _fence(upgrade, fence),
-        _quota(aws, upgrade, old), _node_type(aws, upgrade, old), _memory(aws, upgrade, old, data), *_bucket(aws, upgrade), _parameter(aws, upgrade, old), *data.checks,
+        _quota(aws, upgrade, old), _node_type(aws, upgrade, old), _memory(aws, upgrade, old, data), *_bucket(aws, upgrade), *_setting(aws, upgrade, old), *data.checks,
     ]  # fmt: skip
     return Survey(old, changed, parameters.get(NOTIFY, {}).get("ParameterValue", ""), fence, data.freeze, data.used_bytes, data.keys, tuple(check for check in checks if check))
 
@@ -310,16 +310,8 @@ def _granted_by_acl(aws: Aws, bucket: str) -> bool:
     return "FULL_CONTROL" in mine or {"READ", "WRITE", "READ_ACP"} <= mine
 
 
-def _parameter(aws: Aws, upgrade: Upgrade, old: Group) -> Check | None:
-    name = "the application reads its endpoint from the parameter"
-    if not upgrade.moves:
-        return None
-    now = read_parameter(aws, upgrade.parameter)
-    if now.version == 0:
-        return Check(name, "fail", f"there is no SSM parameter {upgrade.parameter}", "Name the parameter that holds the application's Redis endpoint.")
-    if now.value != old.endpoint:
-        return Check(name, "fail", f"{upgrade.parameter} holds {now.value!r}, the group's primary endpoint is {old.endpoint!r}", "Put it right, or name the right parameter.")
-    return Check(name, "pass", f"{upgrade.parameter} = {now.value}")
+def _setting(aws: Aws, upgrade: Upgrade, old: Group) -> list[Check]:
+    return setting_checks(aws, upgrade.parameter, (old.endpoint,), tls=old.in_transit_encryption, planned=planning()) if upgrade.moves else []
 
 
 __all__ = ["Survey", "split_s3", "survey"]

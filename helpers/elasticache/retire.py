@@ -9,11 +9,11 @@ import pandas as pd
 
 from helpers.aws import Aws, RunbookError, effect, planning, wait
 from helpers.elasticache import clients
+from helpers.elasticache.adapters import read_setting
 from helpers.elasticache.cutover import Switched
 from helpers.elasticache.groups import Group, delete_group, group_state
 from helpers.elasticache.live import open_redis
 from helpers.elasticache.parameter_groups import NOTIFY, delete_parameter_group, set_parameters
-from helpers.elasticache.parameter_store import read_parameter
 from helpers.elasticache.preflight import Survey
 from helpers.elasticache.snapshots import ensure_snapshot
 from helpers.elasticache.upgrade import Upgrade
@@ -69,7 +69,7 @@ def delete_old(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, switched: 
 
 
 def _still_switched(aws: Aws, upgrade: Upgrade, switched: Switched) -> None:
-    now = read_parameter(aws, upgrade.parameter).value
+    now = read_setting(aws, upgrade.parameter).value
     if now != switched.after and not planning():
         raise RunbookError(f"{upgrade.parameter} holds {now!r}, not the new endpoint {switched.after!r}: the old group is not deleted.", "Find out who changed it and why.")
 

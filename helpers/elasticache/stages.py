@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from helpers.aws import Aws, RunbookError, act, effect, planning
+from helpers.elasticache.adapters import read_setting
 from helpers.elasticache.groups import Group, delete_group, describe_group, events, group_exists, group_state, wait_available
 from helpers.elasticache.live import Changes, Moved, open_primary_node
 from helpers.elasticache.parameter_groups import ALL_KEY_EVENTS, NOTIFY, delete_parameter_group, ensure_parameter_group
-from helpers.elasticache.parameter_store import read_parameter
 from helpers.elasticache.preflight import Survey, split_s3
 from helpers.elasticache.snapshots import Backup, delete_export, delete_snapshot, ensure_snapshot, export_snapshot, read_backup, snapshot_state
 from helpers.elasticache.upgrade import Upgrade, minor, parameter_family
@@ -134,7 +134,7 @@ def undo_import(aws: Aws, upgrade: Upgrade) -> None:
 def _refuse_in_use(aws: Aws, upgrade: Upgrade) -> None:
     if not group_exists(aws, upgrade.new_group):
         return
-    endpoint, now = describe_group(aws, upgrade.new_group).endpoint, read_parameter(aws, upgrade.parameter).value
+    endpoint, now = describe_group(aws, upgrade.new_group).endpoint, read_setting(aws, upgrade.parameter).value
     if now == endpoint and not planning():
         raise RunbookError(f"{upgrade.parameter} points to {upgrade.new_group}: it is not deleted.", "Point the application at the old group first.")
 
