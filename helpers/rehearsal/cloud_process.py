@@ -72,6 +72,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
+    from helpers.rehearsal import stricter
     from helpers.rehearsal.elasticache.service import Service
 
     logging.getLogger("botocore").setLevel(logging.WARNING)
@@ -81,6 +82,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     service = Service(state, endpoint, REGION, ACCOUNT)
     service.nodes.refuse_client_pause = bool(options.get("refuse_client_pause"))
     ministack.app.SERVICE_HANDLERS["elasticache"] = service.handle
+    stricter.install(ministack.app.SERVICE_HANDLERS)
     facts = {
         "endpoint": endpoint,
         "pid": os.getpid(),
