@@ -1,10 +1,11 @@
 """Where the application finds its endpoint: an SSM parameter, a secret, an AppConfig profile or a Route 53 record.
 
-    /name                                     an SSM parameter that holds host:port
-    secretsmanager:ID or secretsmanager:ID#key     a secret that is host:port, or JSON with it under the key
-    appconfig:APPLICATION/ENVIRONMENT/PROFILE#key  the deployed configuration, JSON with host:port under the key
+    /name                                                    an SSM parameter that holds host:port
+    secretsmanager:ID or secretsmanager:ID#key                                            a secret
+    appconfig:APPLICATION/ENVIRONMENT/PROFILE or appconfig:APPLICATION/ENVIRONMENT/PROFILE#key  the deployed configuration
     route53:ZONE/name                         a record CNAME or A; the port is known beforehand
 
+A secret or configuration is host:port, or JSON that has it under the key, or without one under host and port.
 ZONE is a hosted zone's id or, where no id has that form, its name. Each source reads as often as its
 service and its kind of client do: a parameter and a secret at every look, a configuration when the service
 says that it may be asked again, a record when its TTL is over.
@@ -184,14 +185,16 @@ def find_zone(route53: Any, zone: str) -> str:
 
 
 def _value(text: str, key: str) -> str:
-    """Return the text, or with a key what JSON holds under it; "" for JSON without it, or none."""
-    if not key:
-        return text.strip()
+    """Return the text, or what JSON holds under the key, without one under host and port; "" for JSON without it, or none."""
     try:
         facts = json.loads(text)
     except ValueError:
-        return ""
-    return str(facts.get(key, "")).strip() if isinstance(facts, dict) else ""
+        facts = None
+    if not isinstance(facts, dict):
+        return "" if key else text.strip()
+    if not key and facts.keys() >= {"host", "port"}:
+        return f"{facts['host']}:{facts['port']}"
+    return str(facts.get(key, "")).strip()
 
 
 def _absent(error: ClientError) -> str:

@@ -15,7 +15,17 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from helpers.rehearsal.endpoint_source import Configuration, Record, Secret, Source, SsmParameter, find_record, find_zone, source
+from helpers.rehearsal.endpoint_source import (
+    ZONE_ID,
+    Configuration,
+    Record,
+    Secret,
+    Source,
+    SsmParameter,
+    find_record,
+    find_zone,
+    source,
+)
 
 # What a DNS record leads to listens at this port: it says none itself.
 PORT = 6379
@@ -145,30 +155,27 @@ def _end_deployments(client: Any, application: str, environment: str) -> None:
 
 def _write_record(client: Client, text: str, endpoint: str) -> None:
     zone, name = _zone_and_name(text)
+    zone_id = _ensure_zone(client, zone, name)
+    host, _, port = endpoint.rpartition(":")
+    if int(port) != PORT:
+        raise SettingRefused(f"A DNS record leads to port {PORT}, and the group has {port}: create it with Port={PORT}.")
+    record = {"Name": name, "Type": _type_of(host), "TTL": TTL_S, "ResourceRecords": [{"Value": host}]}
+    _change(client("route53"), zone_id, "UPSERT", record)
+
+
+def _ensure_zone(client: Client, zone: str, name: str) -> str:
+    """Return the id of a private hosted zone of this id or name, made for the record's domain where there is none."""
     route53 = client("route53")
-    try:
-        zone_id = find_zone(route53, zone) or _make_zone(client, zone)
-        host, _, port = endpoint.rpartition(":")
-        if int(port) != PORT:
-            raise SettingRefused(f"A DNS record leads to port {PORT}, and the group has {port}: create it with Port={PORT}.")
-        record = {"Name": name, "Type": _type_of(host), "TTL": TTL_S, "ResourceRecords": [{"Value": host}]}
-        _change(route53, zone_id, "UPSERT", record)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchHostedZone":
-            raise
-        raise SettingRefused(
-            f"There is no hosted zone {zone} in the local cloud, and ids cannot be chosen: "
-            "name the zone (route53:internal/redis.internal), or make it beforehand and give its id."
-        ) from error
-
-
-def _make_zone(client: Client, name: str) -> str:
-    vpc = client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
-    region = client("ec2").meta.region_name
-    made = client("route53").create_hosted_zone(
-        Name=name,
-        VPC={"VPCRegion": region, "VPCId": vpc},
-        CallerReference=uuid.uuid4().hex,
+    chosen = bool(ZONE_ID.fullmatch(zone))
+    with contextlib.suppress(route53.exceptions.NoSuchHostedZone):
+        if found := find_zone(route53, zone):
+            route53.get_hosted_zone(Id=found)
+            return found
+    made = route53.create_hosted_zone(
+        Name=name.partition(".")[2] if chosen else zone,
+        VPC={"VPCRegion": client("ec2").meta.region_name, "VPCId": client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]},
+        # The local cloud takes the id from here, see `helpers.rehearsal.hosted_zones`.
+        CallerReference=zone if chosen else uuid.uuid4().hex,
         HostedZoneConfig={"Comment": "Where the application finds Redis", "PrivateZone": True},
     )
     return str(made["HostedZone"]["Id"]).rpartition("/")[2]
