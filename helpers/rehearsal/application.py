@@ -2,15 +2,21 @@
 
     python -m helpers.rehearsal.application --bucket sessions-backup --ledger application-report.json
 
-It reads its Redis endpoint from an SSM parameter and moves when the parameter changes; it makes no
-write before the time in another parameter (read-only until, ISO 8601). Writes are sent once, without
-retries: one without an answer is unknown, and the key's next write is a new one with a new number.
-It ends on SIGTERM, or when the control plane has been unreachable for 10 s. It needs the standard
-AWS settings and the permissions ssm:GetParameters and s3:PutObject.
+It reads its Redis endpoint from an SSM parameter, or another place that --parameter names (see
+`helpers.rehearsal.endpoint_source`), and moves when that changes; it makes no write before the time in
+an SSM parameter (read-only until, ISO 8601). Writes are sent once, without retries: one without an
+answer is unknown, and the key's next write is a new one with a new number. It ends on SIGTERM, or when
+the control plane has been unreachable for 10 s. It needs the standard AWS settings and the permissions
+ssm:GetParameters and s3:PutObject, and those of the place and the secret: secretsmanager:GetSecretValue,
+appconfig:StartConfigurationSession and GetLatestConfiguration, route53:ListResourceRecordSets.
+
+    --tls             encrypted connections; certificates are checked against the usual CAs, or SSL_CERT_FILE
+    --login-secret    the secret with the AUTH token or user and password; read again when a login is refused
+    --cluster         the endpoint is a configuration endpoint of a group with cluster mode enabled
 
 Twice a second, and at once after an audit, a change of endpoint or the beginning of a read-only time,
 it writes its report to s3://BUCKET/application/report.json (and to the file --ledger when it ends).
-Times are Unix milliseconds unless they say otherwise:
+With --cluster the shards take turns to be written, and a write gap is the longest of any shard. Times are Unix milliseconds unless they say otherwise:
 
     started, now, pid          when the application began, when the report was made, its process
     endpoint                   "host:port" in use
@@ -24,7 +30,7 @@ Times are Unix milliseconds unless they say otherwise:
     cache_hits, cache_misses   reads for which the query cache had "SELECT * FROM users;", and had not
     sessions                   users logged in
     sessions_missing           users who were logged out by the loss of their session
-    longest_write_gap_ms       the longest time from one acknowledged write to the next
+    longest_write_gap_ms       the longest time from one acknowledged write of a shard to its next
     write_gap_ms, gap_started  the longest gap within 5 s of the last change of endpoint; without one, of all
     gaps                       the 20 longest gaps: [started, milliseconds]
     longest_read_gap_ms        the longest time from one answered read to the next
@@ -46,6 +52,7 @@ import fcntl
 import logging
 import os
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -58,9 +65,12 @@ import orjson
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from helpers.rehearsal.cluster_wire import ClusterWire, connect
+from helpers.rehearsal.endpoint_source import source
 from helpers.rehearsal.ledger import Ledger
+from helpers.rehearsal.login import Login, NoLogin
 from helpers.rehearsal.meter import Meter, now_ms
-from helpers.rehearsal.wire import Refused, Wire, WireError
+from helpers.rehearsal.wire import LoginRefused, Refused, Wire, WireError
 from helpers.rehearsal.workload import Workload
 
 log = logging.getLogger("application")
@@ -68,7 +78,9 @@ log = logging.getLogger("application")
 REPORT_KEY = "application/report.json"
 PARAMETER = "/sessions/redis/endpoint"
 READ_ONLY_PARAMETER = "/sessions/redis/read-only-until"
-NAME = b"web-application"
+NAME = "web-application"
+# Refusals after which a connection is of no use: to no primary, or not logged in.
+GIVEN_UP = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH")
 
 POLL_S = 0.05
 # While writes stand still the parameter is read more often, for as long as a switch may take.
@@ -80,6 +92,7 @@ JOIN_S = 3.0
 
 # One attempt a call: the next poll is the retry.
 _AWS = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=2)
+_clients: dict[str, Any] = {}
 
 
 class Endpoint(NamedTuple):
@@ -94,7 +107,10 @@ class Application:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._ssm, self._s3 = boto3.client("ssm", config=_AWS), boto3.client("s3", config=_AWS)
+        self._ssm, self._s3 = _client("ssm"), _client("s3")
+        self._source = source(options.parameter, _client, options.port)
+        self._tls = ssl.create_default_context() if options.tls else None
+        self._login = Login(options.login_secret, _client) if options.login_secret else NoLogin()
         self._started = now_ms()
         self._ledger = Ledger(int(self._started))
         self._workload = Workload(self._ledger, options.sessions)
@@ -158,7 +174,7 @@ class Application:
         while not self._stopping.is_set():
             self._poll_now.clear()
             try:
-                self._apply(self._parameters())
+                self._apply(*self._settings())
                 reached = time.monotonic()
             except (BotoCoreError, ClientError) as error:
                 log.warning("the parameters cannot be read: %s", error)
@@ -169,13 +185,17 @@ class Application:
             stalled = STALLED_MS[0] < self._meter.stalled_ms() < STALLED_MS[1]
             self._poll_now.wait(STALLED_POLL_S if stalled else POLL_S)
 
-    def _parameters(self) -> dict[str, str]:
-        names = [self._options.parameter, self._options.read_only_parameter]
+    def _settings(self) -> tuple[str, str]:
+        """Return the endpoint and until when there are no writes, "" where there is none."""
+        names = [*self._source.parameters, self._options.read_only_parameter]
         found = self._ssm.get_parameters(Names=names, WithDecryption=True)["Parameters"]
-        return {one["Name"]: one["Value"] for one in found}
+        values = {one["Name"]: one["Value"] for one in found}
+        read_only = values.get(self._options.read_only_parameter, "")
+        # The endpoint is looked up after a read-only time was seen lifted, and then at once: it may have changed before.
+        urgent = self._meter.stalled_ms() > STALLED_MS[0] or _unix_seconds(read_only) != self._read_only_until
+        return self._source.endpoint(values, urgent=urgent), read_only
 
-    def _apply(self, values: dict[str, str]) -> None:
-        address = values.get(self._options.parameter, "").strip()
+    def _apply(self, address: str, read_only: str) -> None:
         # The endpoint first: a read-only time that is lifted with a switch must not let a write go to the old one.
         if address and address != self._endpoint.address:
             log.info("endpoint %s", address)
@@ -183,9 +203,9 @@ class Application:
             self._endpoint = Endpoint(address, self._endpoint.number + 1)
             self._publish_now.set()
             self._wake()
-        until = _unix_seconds(values.get(self._options.read_only_parameter, ""))
+        until = _unix_seconds(read_only)
         if until != self._read_only_until:
-            log.info("read only until %s", values.get(self._options.read_only_parameter) or "nothing")
+            log.info("read only until %s", read_only or "nothing")
             self._read_only_until = until
             self._wake()
 
@@ -198,7 +218,7 @@ class Application:
     def _write(self) -> None:
         due = time.monotonic()
         pause = PAUSE_S
-        wire: Wire | None = None
+        wire: Wire | ClusterWire | None = None
         while not self._stopping.is_set():
             if not self._may_write():
                 due = time.monotonic()
@@ -206,7 +226,7 @@ class Application:
             try:
                 wire = self._connected(wire)
                 if written := self._workload.write(wire):
-                    self._meter.wrote(written, wire.endpoint)
+                    self._meter.wrote(written, wire.endpoint, wire.shard_of(self._workload.key), wire.shards)
                 pause = PAUSE_S
             except (WireError, Refused) as error:
                 left = wire is not None and wire.endpoint != self._endpoint.address
@@ -229,24 +249,33 @@ class Application:
             self._changed.wait(min(max(left, 0.001), POLL_S) if left > 0 else POLL_S)
         return False
 
-    def _connected(self, wire: Wire | None) -> Wire:
+    def _connected(self, wire: Wire | ClusterWire | None) -> Wire | ClusterWire:
         """Return a connection to the endpoint of this moment: the one there is, or a new one."""
         endpoint = self._endpoint
         if wire is not None and wire.endpoint == endpoint.address:
             return wire
         if wire is not None:
             wire.close()
-        new = Wire(endpoint.address, abandon=lambda: self._has_left(endpoint))
-        new.ask(("CLIENT", "SETNAME", NAME))
-        return new
+        return self._open(endpoint.address, lambda: self._has_left(endpoint))
+
+    def _open(self, address: str, abandon: Callable[[], bool] = lambda: False) -> Wire | ClusterWire:
+        """Return a new connection; a login that is refused is read again, as it may have been rotated."""
+        login = self._login.words()
+        options: dict[str, Any] = {"cluster": self._options.cluster, "tls": self._tls, "name": NAME, "abandon": abandon}
+        try:
+            return connect(address, login=login, **options)
+        except LoginRefused:
+            if not self._login.renewed(login):
+                raise
+        return connect(address, login=self._login.words(), **options)
 
     def _has_left(self, endpoint: Endpoint) -> bool:
         return self._stopping.is_set() or self._endpoint.address != endpoint.address
 
-    def _failed(self, error: Exception, wire: Wire | None) -> Wire | None:
+    def _failed(self, error: Exception, wire: Wire | ClusterWire | None) -> Wire | ClusterWire | None:
         """Count an error; a lost connection, or one to a server that is no primary any more, is given up."""
         self._meter.failed(error)
-        if isinstance(error, Refused) and not str(error).startswith(("READONLY", "LOADING", "MASTERDOWN")):
+        if type(error) is Refused and not str(error).startswith(GIVEN_UP):
             return wire
         if wire is not None:
             wire.close()
@@ -268,7 +297,7 @@ class Application:
 
     def _read(self) -> None:
         due = time.monotonic()
-        wire: Wire | None = None
+        wire: Wire | ClusterWire | None = None
         while not self._stopping.is_set():
             due = self._pace(due, READ_EVERY_S)
             if not self._workload.sessions:
@@ -285,7 +314,7 @@ class Application:
     # Auditing and reporting
 
     def _audit(self) -> None:
-        wire: Wire | None = None
+        wire: Wire | ClusterWire | None = None
         while not self._stopping.wait(AUDIT_EVERY_S):
             if not self._endpoint.number:
                 continue
@@ -299,7 +328,7 @@ class Application:
                     wire.close()
                 wire = None
 
-    def _audit_once(self, wire: Wire) -> bool:
+    def _audit_once(self, wire: Wire | ClusterWire) -> bool:
         endpoint, began = self._endpoint, time.time()
         if wire.endpoint != endpoint.address:
             return False
@@ -318,13 +347,13 @@ class Application:
         try:
             body = orjson.dumps(report)
             self._s3.put_object(
-                Bucket=self._options.bucket, Key=REPORT_KEY, Body=body, ContentType="application/json"
+                Bucket=self._options.bucket, Key=self._options.report_key, Body=body, ContentType="application/json"
             )
         except (BotoCoreError, ClientError) as error:
             log.warning("the report cannot be written: %s", error)
 
     def _finish(self) -> None:
-        with contextlib.suppress(WireError, Refused), Wire(self._endpoint.address) as wire:
+        with contextlib.suppress(WireError, Refused), self._open(self._endpoint.address) as wire:
             self._audit_once(wire)
         report = self.report()
         if self._options.ledger:
@@ -332,6 +361,13 @@ class Application:
             partial.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
             os.replace(partial, self._options.ledger)
         self._put(report)
+
+
+def _client(service: str) -> Any:
+    """Return a boto3 client, made once."""
+    if service not in _clients:
+        _clients[service] = boto3.client(service, config=_AWS)
+    return _clients[service]
 
 
 def _unix_seconds(text: str) -> float:
@@ -349,7 +385,12 @@ def _unix_seconds(text: str) -> float:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="application", description="The rehearsal's web application.")
     parser.add_argument("--bucket", required=True, help="where the report goes")
-    parser.add_argument("--parameter", default=PARAMETER, help="the SSM parameter that holds host:port")
+    parser.add_argument("--report-key", default=REPORT_KEY, help="the report's key in the bucket")
+    parser.add_argument("--parameter", default=PARAMETER, help="where host:port is found: an SSM parameter or another place")
+    parser.add_argument("--port", type=int, default=0, help="the endpoint's port, where a DNS record leads to it")
+    parser.add_argument("--tls", action="store_true", help="encrypt connections to Redis")
+    parser.add_argument("--cluster", action="store_true", help="the group has cluster mode enabled")
+    parser.add_argument("--login-secret", default="", help="the secret with the AUTH token, or user and password")
     parser.add_argument("--read-only-parameter", default=READ_ONLY_PARAMETER)
     parser.add_argument("--ledger", type=Path, help="a local file for the last report")
     parser.add_argument("--lock", type=Path, help="a file that only one application holds, with its process id")

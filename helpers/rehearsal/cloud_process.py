@@ -72,9 +72,10 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
-    from helpers.rehearsal import stricter
+    from helpers.rehearsal import hosted_zones, stricter
     from helpers.rehearsal.elasticache.service import Service
 
+    hosted_zones.let_ids_be_chosen()
     logging.getLogger("botocore").setLevel(logging.WARNING)
     endpoint = f"http://{HOST}:{listener.getsockname()[1]}"
     state = directory / STATE_DIRECTORY

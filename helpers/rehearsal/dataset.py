@@ -1,11 +1,13 @@
-"""The keys of the rehearsal: every type, with and without TTL, in two databases, the same ones every time."""
+"""The keys of the rehearsal: every type, with and without TTL, in two databases (a cluster has one), the same ones every time."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
+from helpers.rehearsal.cluster_wire import ClusterWire, connect
 from helpers.rehearsal.wire import Command, Wire
 from helpers.rehearsal.workload import CACHED, USERS
 
@@ -31,36 +33,32 @@ SHARES: dict[str, int] = {
 }
 
 
-def fill(endpoint: str, keys: int, seed: int = 1) -> int:
+def fill(endpoint: str, keys: int, seed: int = 1, *, cluster: bool = False, **options: Any) -> int:
     """Fill a server with `keys` keys, and return how many it made; 0 where it is filled already.
 
     A server that was filled in part is filled anew: keys that are in the way are overwritten, others
     stay. The keys, their values and their TTLs (12 to 48 hours, on every second one) follow from `seed`.
-    Raises `Refused` or `WireError`.
+    With `cluster` the endpoint is a configuration endpoint, and each key goes to its shard; `options` (tls,
+    login) as for `Wire`. Raises `Refused` or `WireError`.
     """
-    with Wire(endpoint, timeout_s=TIMEOUT_S) as wire:
-        if is_filled(endpoint, keys, seed):
+    with connect(endpoint, cluster=cluster, timeout_s=TIMEOUT_S, **options) as wire:
+        if wire.one("GET", MARKER) == _marker(keys, seed).encode():
             return 0
-        partly = bool(wire.one("DBSIZE"))
-        in_second = keys // SECOND_DATABASE_SHARE
+        partly = any(wire.each("DBSIZE"))
+        in_second = 0 if cluster else keys // SECOND_DATABASE_SHARE
         made = _fill_database(wire, 1, in_second, seed, anew=partly) if in_second else 0
         made += _fill_database(wire, 0, keys - in_second - 1, seed, anew=partly)
         wire.one("SET", MARKER, _marker(keys, seed))
         return made + 1
 
 
-def is_filled(endpoint: str, keys: int, seed: int = 1) -> bool:
-    """Return whether a server holds these keys: whether the filling was finished."""
-    with Wire(endpoint, timeout_s=TIMEOUT_S) as wire:
-        return wire.one("GET", MARKER) == _marker(keys, seed).encode()
-
-
 def _marker(keys: int, seed: int) -> str:
     return f"{keys} keys of seed {seed}"
 
 
-def _fill_database(wire: Wire, database: int, keys: int, seed: int, *, anew: bool) -> int:
-    wire.one("SELECT", database)
+def _fill_database(wire: Wire | ClusterWire, database: int, keys: int, seed: int, *, anew: bool) -> int:
+    if isinstance(wire, Wire):  # A cluster has database 0 only, and is in it.
+        wire.one("SELECT", database)
     made = 0
 
     def commands() -> Iterator[Command]:

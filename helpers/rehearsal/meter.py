@@ -29,13 +29,17 @@ def now_ms() -> float:
 class Meter:
     """What one application measured of itself. Times are Unix milliseconds, gaps milliseconds.
 
-    `every_ms` is the time from write to write that the application keeps when nothing hinders it.
+    `every_ms` is the time from write to write that the application keeps when nothing hinders it. The shards
+    of a cluster are measured each for itself: a gap is the time from one write of a shard to its next.
     """
 
     def __init__(self, every_ms: float) -> None:
         self._lock = threading.Lock()
         self._every_ms = every_ms
-        self._last_write = self._last_read = 0.0
+        # When each shard acknowledged its last write, 0 before the first of any.
+        self._last_writes = {"": 0.0}
+        self._shards: tuple[str, ...] = ("",)
+        self._last_read = 0.0
         self._longest_read_gap = 0.0
         self._steps: dict[int, int] = {}
         # Where the time line is kept: around the last change of endpoint, else around the longest gap.
@@ -54,13 +58,20 @@ class Meter:
         """Say that no write will come any more: from now on that is no gap."""
         self._ended = True
 
-    def wrote(self, count: int, endpoint: str) -> None:
-        """Record that writes were acknowledged now, by this endpoint."""
+    def wrote(self, count: int, endpoint: str, shard: str = "", shards: tuple[str, ...] = ("",)) -> None:
+        """Record that writes were acknowledged now, by this endpoint and the one of its shards that has this name."""
         now = now_ms()
         with self._lock:
-            if self._last_write:
-                self._note_gap(self._last_write, now - self._last_write)
-            self._last_write = now
+            if shards != self._shards:
+                # A shard not known before has gone unwritten for as long as any.
+                oldest = min(self._last_writes.values())
+                self._last_writes = {name: self._last_writes.get(name, oldest) for name in shards}
+                self._shards = shards
+            if self._last_writes[shard]:
+                self._note_gap(self._last_writes[shard], now - self._last_writes[shard])
+            else:
+                self._last_writes = dict.fromkeys(shards, now)
+            self._last_writes[shard] = now
             step = int(now) // STEP_MS * STEP_MS
             self._steps[step] = self._steps.get(step, 0) + count
             if len(self._steps) > KEPT_MS // STEP_MS:
@@ -86,7 +97,7 @@ class Meter:
         change = {"endpoint": endpoint, "since": round(now), "first_acknowledged_write": None}
         with self._lock:
             near = [gap for gap in self._recent_gaps if sum(gap) >= now - AROUND_MS]
-            started, size = max(near, key=lambda gap: gap[1], default=(now, self._every_ms))
+            started, size = max(near, key=lambda gap: gap[1], default=(now, self._every_ms * len(self._shards)))
             if self._endpoints:
                 change |= {"write_gap_ms": round(size, 1), "gap_started": round(started, 1)}
                 self._keep_around(now)
@@ -100,16 +111,19 @@ class Meter:
             self._errors[text if known else "other errors"] += 1
 
     def stalled_ms(self) -> float:
-        """Return how long ago the last write was acknowledged; 0 before the first."""
-        return now_ms() - self._last_write if self._last_write else 0.0
+        """Return how long ago the last write was acknowledged, of the shard that waits longest; 0 before the first."""
+        with self._lock:
+            oldest = min(self._last_writes.values())
+        return now_ms() - oldest if oldest else 0.0
 
     def summary(self) -> dict[str, Any]:
         """Return everything measured, as the report has it (see `helpers.rehearsal.application`)."""
         now = now_ms()
         with self._lock:
-            if self._last_write and not self._ended:
+            oldest = min(self._last_writes.values())
+            if oldest and not self._ended:
                 # A gap that is still open counts with what it has.
-                self._note_longest(self._last_write, now - self._last_write)
+                self._note_longest(oldest, now - oldest)
             changed = len(self._endpoints) > 1
             last = self._endpoints[-1] if changed else {}
             return {
@@ -126,7 +140,7 @@ class Meter:
 
     def _note_gap(self, started: float, size: float) -> None:
         self._note_longest(started, size)
-        if size >= GAP_FLOOR_MS:
+        if size >= GAP_FLOOR_MS * len(self._shards):
             self._recent_gaps.append((started, size))
             heapq.heappush(self._longest_gaps, (size, started))
             if len(self._longest_gaps) > LONGEST_GAPS:

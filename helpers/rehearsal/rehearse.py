@@ -56,13 +56,14 @@ def _become(environment: Mapping[str, str]) -> None:
 def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path) -> dict[str, str]:
     """The variables that point a run at its local cloud, which is started and seeded where that has not been done.
 
-    A run keeps its cloud: a resumed one is attached again. A new run takes the shared cloud (`runbook cloud up`)
+    A run keeps its cloud: a resumed one is attached again. What is seeded follows the run's parameters (the
+    group, its kind, the bucket, the setting: `scenario.PARAMETERS`). A new run takes the shared cloud (`runbook cloud up`)
     if that runs, else one of its own in its folder. Raises `RunbookError` where the cloud of a run that has begun
     is gone, because the servers held its state.
     """
     run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     cloud = _known(run_directory) or clouds.attach(SHARED) or _start(run_directory / "cloud")
-    _seed(cloud, scenario_of(runbook), fresh=not _has_begun(run_directory))
+    _seed(cloud, scenario_of(runbook), parameters, fresh=not _has_begun(run_directory))
     store.write_json(run_directory / RECORD, {"cloud": str(cloud.directory), "runbook": runbook})
     return {**cloud.environment(), **_no_proxy(), "RUNBOOK_LOCAL_CLOUD": str(run_directory)}
 
@@ -104,7 +105,7 @@ def kernel_environment(variables: Mapping[str, str]) -> dict[str, str]:
 def up(scenario: str) -> dict[str, str]:
     """Start, or find, the shared cloud, seed it with a scenario (`none` for none); returns its variables."""
     cloud = _start(SHARED)
-    _seed(cloud, "" if scenario == "none" else scenario, fresh=False)
+    _seed(cloud, "" if scenario == "none" else scenario, {}, fresh=False)
     return cloud.environment()
 
 
@@ -152,16 +153,16 @@ def _has_begun(run_directory: Path) -> bool:
     return bool(Journal(run_directory / "journal.jsonl", read_only=True).of_type("intent"))
 
 
-def _seed(cloud: clouds.Cloud, name: str, *, fresh: bool) -> None:
-    """Make the scenario where it is not there; `fresh`: a new run begins, which needs it as seeded."""
-    from helpers.rehearsal.scenario import SCENARIOS, ScenarioFailed
+def _seed(cloud: clouds.Cloud, name: str, parameters: Mapping[str, Any], *, fresh: bool) -> None:
+    """Make the scenario that a run with these parameters needs; `fresh`: a new run begins, which needs it as seeded."""
+    from helpers.rehearsal.scenario import SCENARIOS, ScenarioFailed, options_of
 
     if not name:
         return
     if name not in SCENARIOS:
         raise RunbookError(f"There is no scenario {name!r}.", f"Choose {', '.join(SCENARIOS)} or none.")
     try:
-        made = SCENARIOS[name](cloud, fresh=fresh)
+        made = SCENARIOS[name](cloud, fresh=fresh, **options_of(parameters))
     except ScenarioFailed as error:
         raise RunbookError(str(error)) from error
     for note in made.notes:
@@ -169,10 +170,10 @@ def _seed(cloud: clouds.Cloud, name: str, *, fresh: bool) -> None:
 
 
 def _end(directory: Path) -> bool:
-    """End a cloud and the application that uses it; returns whether it ran."""
-    from helpers.rehearsal.scenario import stop_application
+    """End a cloud and the applications that use it; returns whether it ran."""
+    from helpers.rehearsal.scenario import stop_applications
 
-    stop_application(directory)
+    stop_applications(directory)
     return clouds.down(directory)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import socket
@@ -25,6 +26,10 @@ READY_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 5.0
 START_ATTEMPTS = 3
+# The cluster bus listens this much above the port. Source: Redis, cluster specification.
+BUS_ABOVE = 10_000
+# Ports with a cluster bus: below those that Linux and macOS give to outgoing connections, bus and all.
+PORTS_WITH_BUS = range(10_000, 22_000)
 # "12345:M 23 Nov 2026 20:24:45.753 # " before each line of a server's log.
 LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ [#*.-] ")
 
@@ -83,6 +88,11 @@ class Server:
     def address(self) -> tuple[str, int]:
         """Return host and port."""
         return HOST, self.port
+
+    @property
+    def bus_port(self) -> int:
+        """Return the port of the cluster bus, where the configuration enables cluster mode."""
+        return self.port + BUS_ABOVE
 
     @property
     def alive(self) -> bool:
@@ -153,7 +163,7 @@ class Server:
         self, port: int, config: dict[str, Any], replica_of: Server | tuple[str, int] | None, timeout_s: float
     ) -> tuple[int, subprocess.Popen[bytes]]:
         for attempt in range(START_ATTEMPTS):
-            chosen = port or free_port()
+            chosen = port or (free_port_with_bus() if config.get("cluster-enabled") == "yes" else free_port())
             path = self._write_config(chosen, config, replica_of)
             process = _guard.start([str(self.engine.binary), str(path)], self.directory)
             if self._wait_ready(process, chosen, timeout_s):
@@ -219,6 +229,25 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
+
+
+def free_port_with_bus() -> int:
+    """Return a port of the loopback that nobody listens on now, nor on that of its cluster bus."""
+    for port in random.sample(PORTS_WITH_BUS, 100):
+        if _is_free(port) and _is_free(port + BUS_ABOVE):
+            return port
+    raise ServerFailed("No free pair of ports was found for a node of a cluster.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the server binds: connections of before that only wait to be forgotten do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def write_private(path: Path, text: str) -> Path:

@@ -12,8 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from helpers.rehearsal.cluster_wire import ClusterWire
 from helpers.rehearsal.ledger import Ledger, Look
-from helpers.rehearsal.wire import Command, Refused, Wire, WireError
+from helpers.rehearsal.wire import Command, Refused, Wire as ServerWire, WireError
+
+Wire = ServerWire | ClusterWire
 
 USERS = ("alice", "bob", "charles", "donny", "elie", "fabian", "gabriel", "harold", "Ignatius", "jonny")
 PAGES = ("home", "search", "cart", "checkout", "account", "help", "news", "offers")
@@ -35,6 +38,8 @@ EVENTS_KEPT = 2_000
 PROCESSED, PROCESSED_KEPT = f"{EVENTS} {EVENTS_GROUP}", 5_000
 _GROUP_STATE = (("XINFO", "GROUPS", EVENTS), ("XPENDING", EVENTS, EVENTS_GROUP, "-", "+", EVENTS_KEPT))
 CHUNK = 100
+# Keys looked at until one belongs to the shard whose turn it is.
+DRAWS = 200
 
 # Operations in a hundred writes.
 MIX = {"update": 55, "token": 14, "query": 12, "visit": 9, "history": 6, "logout": 2, "event": 1, "process": 1}
@@ -56,6 +61,10 @@ class Workload:
         self._processed: deque[tuple[int, ...]] = deque(maxlen=PROCESSED_KEPT)
         names, weights = list(mix), list(mix.values())
         self._next: Callable[[], str] = lambda: self._random.choices(names, weights)[0]
+        self._turn = 0
+        self._reading = ""
+        # The key that was written last, or is being written.
+        self.key = ""
 
     @property
     def sessions(self) -> int:
@@ -65,11 +74,17 @@ class Workload:
     def write(self, wire: Wire) -> int:
         """Do the next write and return how many acknowledged writes it was.
 
+        The shards of a cluster take turns, so that none goes unwritten for long while it takes writes.
         Raises `WireError` or `Refused`; what was sent is then unknown to the ledger.
         """
-        if len(self._sessions) < self._count:
-            return self._log_in(wire)
-        return int(getattr(self, f"_{self._next()}")(wire))
+        wanted = self._wanted(wire)
+        try:
+            if len(self._sessions) < self._count:
+                return self._log_in(wire)
+            return int(getattr(self, f"_{self._next()}")(wire))
+        finally:
+            # The stream of events has its own shard, whose turn it may not be.
+            self._turn += self._wanted(wire) == wanted == wire.shard_of(self.key)
 
     def read(self, wire: Wire) -> tuple[bool, bool]:
         """Read a session and the query cache, as a page view does.
@@ -77,8 +92,11 @@ class Workload:
         Returns whether the session was older than what had been acknowledged before, and whether the
         cache had the rows of `CACHED`.
         """
-        look = self.ledger.look([random.choice(list(self._sessions))])[0]
+        # One that had no answer is asked for again, so that a shard's outage is not passed over.
+        self._reading = self._reading or random.choice(list(self._sessions))
+        look = self.ledger.look([self._reading])[0]
         stamp, rows = map(_raised, wire.ask(("HGET", look.key, "stamp"), ("GET", CACHED)))
+        self._reading = ""
         return self.ledger.lost(look, stored_of(look.key, stamp)) > 0, rows is not None
 
     def audit(self, wire: Wire, current: Callable[[], bool]) -> bool:
@@ -103,7 +121,7 @@ class Workload:
         return True
 
     def _log_in(self, wire: Wire) -> int:
-        key = f"session:{self._random.getrandbits(128):032x}"
+        key = self._drawn(wire, lambda: f"session:{self._random.getrandbits(128):032x}")
         # Known before it is written: an answer that is lost may still be a session that is stored.
         try:
             return self._store_session(wire, key)
@@ -111,7 +129,7 @@ class Workload:
             self._sessions.append(key)
 
     def _update(self, wire: Wire) -> int:
-        return self._store_session(wire, self._random.choice(self._sessions))
+        return self._store_session(wire, self._drawn(wire, lambda: self._random.choice(self._sessions)))
 
     def _store_session(self, wire: Wire, key: str) -> int:
         page, user = self._random.choice(PAGES), USERS[zlib.crc32(key.encode()) % len(USERS)]
@@ -123,7 +141,8 @@ class Workload:
         return self._send(wire, key, commands)
 
     def _logout(self, wire: Wire) -> int:
-        key = self._sessions.pop(self._random.randrange(len(self._sessions)))
+        key = self._drawn(wire, lambda: self._random.choice(self._sessions))
+        self._sessions.remove(key)
         self._deleted[key] = None
         while len(self._deleted) > DELETED:
             oldest = next(iter(self._deleted))
@@ -132,19 +151,22 @@ class Workload:
         return self._send(wire, key, lambda _: [("HGET", key, "stamp"), ("DEL", key)], delete=True)
 
     def _token(self, wire: Wire) -> int:
-        return self._store_text(wire, f"token:live:{self._random.randrange(self._count):04d}", "csrf " + "x" * 40)
+        key = self._drawn(wire, lambda: f"token:live:{self._random.randrange(self._count):04d}")
+        return self._store_text(wire, key, "csrf " + "x" * 40)
 
     def _query(self, wire: Wire) -> int:
-        user, page = self._random.choice(USERS), self._random.randrange(QUERIES // len(USERS))
-        sql = f"SELECT * FROM orders WHERE user = '{user}' AND page = {page};"
-        return self._store_text(wire, sql, '[{"id": 1, "item": "book"}, {"id": 2, "item": "lamp"}]')
+        def sql() -> str:
+            user, page = self._random.choice(USERS), self._random.randrange(QUERIES // len(USERS))
+            return f"SELECT * FROM orders WHERE user = '{user}' AND page = {page};"
+
+        return self._store_text(wire, self._drawn(wire, sql), '[{"id": 1, "item": "book"}, {"id": 2, "item": "lamp"}]')
 
     def _store_text(self, wire: Wire, key: str, text: str) -> int:
         self._touched["text"][key] = None
         return self._send(wire, key, lambda stamp: [("SET", key, f"{stamp} {text}", "EX", TTL_S, "GET")])
 
     def _history(self, wire: Wire) -> int:
-        key = f"history:live:{self._random.randrange(HISTORIES):04d}"
+        key = self._drawn(wire, lambda: f"history:live:{self._random.randrange(HISTORIES):04d}")
         self._touched["list"][key] = None
 
         def commands(stamp: str) -> list[Command]:
@@ -154,7 +176,7 @@ class Workload:
         return self._send(wire, key, commands)
 
     def _visit(self, wire: Wire) -> int:
-        key = f"visits:live:{self._random.randrange(VISITED):02d}"
+        self.key = key = self._drawn(wire, lambda: f"visits:live:{self._random.randrange(VISITED):02d}")
         self._touched["visits"][key] = None
         try:
             value = wire.one("INCR", key)
@@ -175,6 +197,7 @@ class Workload:
 
     def _process(self, wire: Wire) -> int:
         """Read the consumer group's next events and acknowledge them: one write an event."""
+        self.key = EVENTS
         self._settle_events(wire.ask(*_GROUP_STATE))
         try:
             entries = self._delivered(wire, "0") or self._delivered(wire, ">")
@@ -212,6 +235,7 @@ class Workload:
             self._processed = deque(kept, PROCESSED_KEPT)
 
     def _send(self, wire: Wire, key: str, commands: Callable[[str], list[Command]], *, delete: bool = False) -> int:
+        self.key = key
         write = self.ledger.begin(key, delete=delete)
         sent = commands(stamp_of(key, write.sequence))
         try:
@@ -221,6 +245,19 @@ class Workload:
             raise
         self.ledger.acknowledge(write, stored_of(key, before))
         return 1
+
+    def _wanted(self, wire: Wire) -> str:
+        """Return the name of the shard whose turn it is."""
+        return wire.shards[self._turn % len(wire.shards)]
+
+    def _drawn(self, wire: Wire, draw: Callable[[], str]) -> str:
+        """Return a key of the shard whose turn it is; where there is hardly one, of any."""
+        wanted = self._wanted(wire)
+        for _ in range(DRAWS):
+            key = draw()
+            if wire.shard_of(key) == wanted:
+                break
+        return key
 
     def _audit_sessions(self, wire: Wire) -> Iterator[Callable[[], None]]:
         for looks in self._looks(list(self._sessions)):

@@ -229,7 +229,9 @@ def test_it_leaves_its_report_when_it_is_interrupted(application: Running) -> No
     left = json.loads(application.ledger.read_text())
     assert left["acknowledged_writes"] >= SESSIONS
     assert left == application.report()
-    assert left["write_gap_ms"] == left["longest_write_gap_ms"] == left["gaps"][0][1], "its end is no gap"
+    assert left["write_gap_ms"] == left["longest_write_gap_ms"], "its end is no gap"
+    # Gaps of a few milliseconds are none, and there may have been no longer one.
+    assert [size for _, size in left["gaps"]][:1] in ([], [left["longest_write_gap_ms"]])
 
 
 def test_the_parameter_of_the_read_only_time_is_the_runbooks() -> None:

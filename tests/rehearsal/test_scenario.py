@@ -19,6 +19,8 @@ from helpers.rehearsal.cloud import Cloud
 from helpers.rehearsal.scenario import Access, Scenario, ScenarioFailed
 from helpers.rehearsal.servers import Server
 
+from tests.rehearsal.mishaps import grown, parameter_changed, truncated_object
+
 KEYS = 6_000
 Until = Callable[..., Any]
 
@@ -111,7 +113,7 @@ def test_an_application_that_was_killed_is_started_again(seeded: Scenario, cloud
 
 
 def test_a_run_under_way_keeps_what_it_made_of_the_scenario(seeded: Scenario, cloud: Cloud, access: Access) -> None:
-    before = scenario.parameter_changed(cloud.environment(), "127.0.0.1:9")
+    before = parameter_changed(cloud.environment(), "127.0.0.1:9")
     try:
         found = scenario.redis_upgrade(cloud)
         assert (found.endpoint, found.pristine) == ("127.0.0.1:9", False)
@@ -119,7 +121,7 @@ def test_a_run_under_way_keeps_what_it_made_of_the_scenario(seeded: Scenario, cl
             scenario.redis_upgrade(cloud, fresh=True)
         assert access.client("ssm").get_parameter(Name=seeded.parameter)["Parameter"]["Value"] == "127.0.0.1:9"
     finally:
-        scenario.parameter_changed(cloud.environment(), before)
+        parameter_changed(cloud.environment(), before)
 
 
 def test_a_new_run_gets_the_group_back_that_an_earlier_one_retired(
@@ -140,7 +142,7 @@ def test_a_new_run_gets_the_group_back_that_an_earlier_one_retired(
         assert second.pristine
         assert (second.keys_made, second.application == first.application) == (500, False)
     finally:
-        scenario.stop_application(tmp_path)
+        scenario.stop_applications(tmp_path)
 
 
 def test_the_users_own_profile_and_proxy_do_not_matter(
@@ -191,7 +193,7 @@ def test_what_a_runbook_must_refuse_can_be_made(seeded: Scenario, cloud: Cloud, 
     scenario.bucket_elsewhere(environment, "elsewhere-backup")
     assert s3.get_bucket_location(Bucket="elsewhere-backup")["LocationConstraint"] == "us-west-2"
     s3.put_object(Bucket="no-grant", Key="a.rdb", Body=b"REDIS0009" * 10)
-    assert scenario.truncated_object(environment, "no-grant", "a.rdb") == 45
+    assert truncated_object(environment, "no-grant", "a.rdb") == 45
     before = data(seeded).info("memory")["used_memory"]
-    assert scenario.grown(seeded.endpoint, 4) > before + 4 * 2**20
+    assert grown(seeded.endpoint, 4) > before + 4 * 2**20
     data(seeded).unlink(*(f"ballast:{number}" for number in range(4)))

@@ -15,6 +15,24 @@ ADMIN_USER = "elasticache-internal"
 
 # A replica sends SYNC and PSYNC by these very names, so they are refused by permission instead.
 _REPLICATION = "-sync -psync -replconf -failover"
+# No subcommand of CLUSTER that changes the topology. Redis 6.2 cannot take one subcommand away.
+_CLUSTER_READS = "-cluster " + " ".join(
+    f"+cluster|{name}"
+    for name in [
+        "count-failure-reports",
+        "countkeysinslot",
+        "getkeysinslot",
+        "help",
+        "info",
+        "keyslot",
+        "myid",
+        "nodes",
+        "replicas",
+        "slaves",
+        "slots",
+    ]
+)
+_CLUSTER_READS_7 = "+cluster|myshardid +cluster|shards"
 _ACL_READS = "-acl +acl|cat +acl|genpass +acl|getuser +acl|list +acl|users +acl|whoami"
 # Redis 6.2 cannot take one subcommand away: take the command away and give the others back.
 _CLIENT_BUT_PAUSE_6 = "-client " + " ".join(
@@ -64,7 +82,9 @@ class Access:
 
 def default_rules(engine: Engine, *, refuse_client_pause: bool) -> list[str]:
     """Return the ACL rules of the user that applications are, as words."""
-    rules = f"reset on nopass ~* &* +@all {_REPLICATION} {_ACL_READS}"
+    rules = f"reset on nopass ~* &* +@all {_REPLICATION} {_CLUSTER_READS} {_ACL_READS}"
+    if engine.number >= (7, 2):
+        rules += f" {_CLUSTER_READS_7}"
     if refuse_client_pause:
         rules += f" {_CLIENT_BUT_PAUSE_6}" if engine.number < (7, 0) else " -client|pause"
     return rules.split()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.rehearsal.elasticache import catalogue
+from helpers.rehearsal.elasticache import catalogue, shards
 from helpers.rehearsal.elasticache.answers import not_offered, page
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
 from helpers.rehearsal.elasticache.groups import DEFAULTS, Change, Group
 from helpers.rehearsal.elasticache.nodes import Settings
 from helpers.rehearsal.elasticache.parameter_groups import ParameterGroup, check_name
+from helpers.rehearsal.elasticache.shards import Shard
 from helpers.rehearsal.elasticache.snapshot_operations import take
 from helpers.rehearsal.engines import Engine
 
@@ -37,7 +39,6 @@ _REFUSED_WHEN_SET = (
     "KmsKeyId",
     "GlobalReplicationGroupId",
     "PrimaryClusterId",
-    "NodeGroupConfiguration",
     "NodeGroupId",
     "ServerlessCacheSnapshotName",
     "CacheSecurityGroupNames",
@@ -59,12 +60,18 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
     """Start a new group, empty or from a backup."""
     _refuse_not_offered(parameters)
     name = check_name(parameters["ReplicationGroupId"], "ReplicationGroupId", LONGEST_ID)
-    count = _node_count(parameters)
-    settings, parameter_group = _wanted_settings(service, parameters)
+    layout = _layout(service, parameters)
+    count = 0 if layout else _node_count(parameters)
+    settings, parameter_group = _wanted_settings(service, parameters, cluster_mode=bool(layout))
     options = {**DEFAULTS, **{key: value for key, value in parameters.items() if key in (*DEFAULTS, "Port")}}
-    _check_failover(options, count)
+    if layout:
+        _check_cluster_failover(options, [len(shard.zones) - 1 for shard in layout])
+        planned = [member for shard in layout for member in shard.member_ids(name)]
+    else:
+        _check_failover(options, count)
+        planned = [f"{name}-{number:03d}" for number in range(1, count + 1)]
     _check_subnet_group(service, options["CacheSubnetGroupName"])
-    seed = _seed(service, parameters)
+    seed = _seed(service, parameters, cluster_mode=bool(layout))
     with service.lock:
         if name in service.groups:
             raise Fault("ReplicationGroupAlreadyExistsFault", f"Replication group {name} already exists.")
@@ -76,8 +83,9 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
             options=options,
             zones=_zones(service, parameters.get("PreferredCacheClusterAZs"), count),
             primary_port=service.relay.listen(),
-            reader_port=service.relay.listen(),
-            planned=[f"{name}-{number:03d}" for number in range(1, count + 1)],
+            reader_port=0 if layout else service.relay.listen(),
+            planned=planned,
+            shards=layout,
         )
         service.groups[name] = group
         service.tags[service.arn("replicationgroup", name)] = _tags(parameters)
@@ -121,9 +129,14 @@ def modify_replication_group(service: Service, parameters: dict[str, Any]) -> di
     with service.lock:
         group = _available(service, parameters["ReplicationGroupId"])
         _refuse_not_offered(parameters)
+        if parameters.get("ClusterMode", group.mode) != group.mode:
+            raise not_offered("Changing the cluster mode of a group")
         change = _wanted_change(service, group, parameters)
         options = {**group.options, **{key: value for key, value in parameters.items() if key in DEFAULTS}}
-        _check_failover(options, len(group.nodes))
+        if group.cluster_mode:
+            _check_cluster_failover(options, [len(group.replicas_of(one)) for one in group.node_groups])
+        else:
+            _check_failover(options, len(group.nodes))
         _note_failover(service, group, options)
         group.options = options
         group.description = parameters.get("ReplicationGroupDescription", group.description)
@@ -185,8 +198,7 @@ def delete_replication_group(service: Service, parameters: dict[str, Any]) -> di
         snapshot = None
         if final:
             name = service.snapshots.check_new(check_name(final, "FinalSnapshotIdentifier", 255))
-            node = (group.replicas or [group.primary])[0]
-            snapshot = service.snapshots.begin(name, group, node, by_cluster=False)
+            snapshot = service.snapshots.begin(name, group, group.savers, by_cluster=False)
         _set_status(group, "deleting")
         shown = _describe(service, group)
     service.in_background(lambda: _delete(service, group, snapshot))
@@ -249,12 +261,24 @@ def _refuse_not_offered(parameters: dict[str, Any]) -> None:
     for name in _REFUSED_WHEN_TRUE:
         if parameters.get(name):
             raise not_offered(name)
-    if parameters.get("NumNodeGroups", 1) > 1 or parameters.get("ClusterMode", "disabled") != "disabled":
-        raise not_offered("Cluster mode (several node groups)")
     if {parameters.get("NetworkType", "ipv4"), parameters.get("IpDiscovery", "ipv4")} != {"ipv4"}:
         raise not_offered("IPv6")
     if parameters.get("LogDeliveryConfigurations"):
         raise not_offered("Log delivery")
+
+
+def _layout(service: Service, parameters: dict[str, Any]) -> tuple[Shard, ...]:
+    """Return the shards of a new group; none for one with cluster mode disabled."""
+    with service.lock:
+        named = parameters.get("CacheParameterGroupName")
+        by_group = service.parameter_groups.get(named).cluster_enabled if named else None
+        backup = parameters.get("SnapshotName")
+        remembered = service.snapshots.ready(backup).shards if backup else []
+    if shards.is_asked_for(parameters, by_parameter_group=by_group, by_snapshot=bool(remembered)):
+        return shards.plan(parameters, service.region, remembered)
+    if parameters.get("NodeGroupConfiguration"):
+        raise not_offered("NodeGroupConfiguration without cluster mode")
+    return ()
 
 
 def _node_count(parameters: dict[str, Any]) -> int:
@@ -285,6 +309,14 @@ def _check_failover(options: dict[str, Any], count: int) -> None:
         raise Fault(InvalidCombination, "Multi-AZ needs automatic failover to be enabled.")
 
 
+def _check_cluster_failover(options: dict[str, Any], replicas: list[int]) -> None:
+    """Raise the service's error for cluster mode without failover, or zones for a shard without a replica."""
+    if not options["AutomaticFailoverEnabled"]:
+        raise Fault(InvalidCombination, "Cluster mode needs automatic failover to be enabled.")
+    if options["MultiAZEnabled"] and 0 in replicas:
+        raise Fault(InvalidCombination, "Multi-AZ needs at least one replica in each shard.")
+
+
 def _check_subnet_group(service: Service, name: str) -> None:
     if name.lower() != "default" and name.lower() not in service.subnet_groups:
         raise Fault("CacheSubnetGroupNotFoundFault", f"Cache Subnet Group {name} does not exist.")
@@ -297,17 +329,20 @@ def _note_failover(service: Service, group: Group, options: dict[str, Any]) -> N
             service.events.add(GROUP, group.id, f"{said} has been turned {word} for replication group {group.id}")
 
 
-def _wanted_settings(service: Service, parameters: dict[str, Any]) -> tuple[Settings, ParameterGroup]:
+def _wanted_settings(
+    service: Service, parameters: dict[str, Any], *, cluster_mode: bool
+) -> tuple[Settings, ParameterGroup]:
     """Return what the nodes of a new group run with."""
     engine = catalogue.resolve(parameters.get("Engine", DEFAULT_ENGINE), parameters.get("EngineVersion"))
     node_type = catalogue.check_node_type(parameters.get("CacheNodeType", DEFAULT_NODE_TYPE))
-    name = parameters.get("CacheParameterGroupName", f"default.{engine.family}")
     with service.lock:
-        group = _parameter_group(service, name, engine)
+        default = service.parameter_groups.default_of(engine.family, cluster_mode=cluster_mode).name
+        name = parameters.get("CacheParameterGroupName", default)
+        group = _parameter_group(service, name, engine, cluster_mode=cluster_mode)
     return Settings(engine, node_type, dict(group.values)), group
 
 
-def _parameter_group(service: Service, name: str, engine: Engine) -> ParameterGroup:
+def _parameter_group(service: Service, name: str, engine: Engine, *, cluster_mode: bool) -> ParameterGroup:
     """Return a parameter group that fits an engine, or raise the service's error."""
     group = service.parameter_groups.get(name)
     if group.family != engine.family:
@@ -315,9 +350,17 @@ def _parameter_group(service: Service, name: str, engine: Engine) -> ParameterGr
             InvalidCombination,
             f"Expected a parameter group of family {engine.family} but found one of family {group.family}",
         )
-    if group.cluster_enabled:
-        raise not_offered(f"Cluster mode (parameter group {group.name})")
+    if group.cluster_enabled != cluster_mode:
+        raise Fault(
+            InvalidCombination,
+            f"Parameter group {group.name} is for groups with cluster mode {_enabled(group.cluster_enabled)}, "
+            f"not {_enabled(cluster_mode)}.",
+        )
     return group
+
+
+def _enabled(on: bool) -> str:
+    return "enabled" if on else "disabled"
 
 
 def _wanted_change(service: Service, group: Group, parameters: dict[str, Any]) -> Change:
@@ -340,13 +383,14 @@ def _wanted_change(service: Service, group: Group, parameters: dict[str, Any]) -
 
 
 def _chosen_parameter_group(service: Service, group: Group, engine: Engine, asked: str | None) -> ParameterGroup:
+    mode = group.cluster_mode
     if asked is not None:
-        return _parameter_group(service, asked, engine)
+        return _parameter_group(service, asked, engine, cluster_mode=mode)
     present = service.parameter_groups.get(group.pending.parameter_group or group.parameter_group)
     if present.family != engine.family and present.is_default:
-        return service.parameter_groups.default_of(engine.family)
+        return service.parameter_groups.default_of(engine.family, cluster_mode=mode)
     # A custom group does not follow by itself: the request must name one of the new family.
-    return _parameter_group(service, present.name, engine)
+    return _parameter_group(service, present.name, engine, cluster_mode=mode)
 
 
 def _replica_change(service: Service, parameters: dict[str, Any]) -> tuple[Group, int]:
@@ -363,44 +407,48 @@ def _replica_change(service: Service, parameters: dict[str, Any]) -> tuple[Group
     return group, int(count)
 
 
-def _seed(service: Service, parameters: dict[str, Any]) -> Callable[[Path], None] | None:
-    """Return how to fetch the RDB file that a new group starts from; raises what the service refuses."""
+def _seed(service: Service, parameters: dict[str, Any], *, cluster_mode: bool) -> list[Callable[[Path], None]]:
+    """Return how to fetch the RDB files that a new group starts from; raises what the service refuses."""
     arns, name = parameters.get("SnapshotArns") or [], parameters.get("SnapshotName")
     if arns and name:
         raise Fault(InvalidCombination, "Give either SnapshotArns or SnapshotName, not both.")
-    if len(arns) > 1:
-        raise not_offered("Seeding from several files (cluster mode)")
+    if len(arns) > 1 and not cluster_mode:
+        raise Fault(InvalidCombination, "Several files are the shards of a cluster: they need cluster mode enabled.")
     if arns:
-        bucket, key = service.storage.check_import(arns[0])
-        return lambda file: service.storage.download(bucket, key, file)
+        if cluster_mode and not all(one.get("Slots") for one in parameters.get("NodeGroupConfiguration") or [{}]):
+            # Source: AWS, CreateReplicationGroup (NodeGroupConfiguration).
+            raise Fault(InvalidCombination, "Seeding a cluster from S3 needs NodeGroupConfiguration with each shard's Slots.")
+        places = [service.storage.check_import(arn) for arn in arns]
+        return [functools.partial(service.storage.download, bucket, key) for bucket, key in places]
     if name:
         with service.lock:
-            source = service.snapshots.ready(name).file
-        return lambda file: _copy(source, file)
-    return None
+            sources = service.snapshots.ready(name).files
+        return [functools.partial(_copy, source) for source in sources]
+    return []
 
 
 def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _create(service: Service, group: Group, seed: Callable[[Path], None] | None) -> None:
-    file = service.nodes.directory / f"{group.id}.seed.rdb"
+def _create(service: Service, group: Group, seed: list[Callable[[Path], None]]) -> None:
+    files = [service.nodes.directory / f"{group.id}.seed-{number}.rdb" for number in range(len(seed))]
     try:
         with group.work:
-            if seed is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                seed(file)
-            service.work.create(group, file if seed else None)
+            service.nodes.directory.mkdir(parents=True, exist_ok=True)
+            for fetch, file in zip(seed, files, strict=True):
+                fetch(file)
+            service.work_of(group).create(group, files)
     except Exception as error:  # noqa: BLE001  whatever went wrong is the group's outcome
-        _create_failed(service, group, error, seeded=seed is not None)
+        _create_failed(service, group, error, seeded=bool(seed))
         return
     finally:
-        file.unlink(missing_ok=True)
+        for file in files:
+            file.unlink(missing_ok=True)
     for node in group.nodes:
         service.events.add(CLUSTER, node.cluster_id, f"Added cache node 0001 in availability zone {node.zone}")
         service.events.add(CLUSTER, node.cluster_id, "Cache cluster created")
-    if seed is not None:
+    if seed:
         service.events.add(GROUP, group.id, f"Restore succeeded for replication group {group.id}")
     service.events.add(GROUP, group.id, f"Replication group {group.id} created")
     with service.lock:
@@ -440,7 +488,7 @@ def _begin(service: Service, group: Group, change: Change) -> None:
     def undo() -> None:
         group.parameter_group = before
 
-    _background(service, group, lambda: service.work.replace_nodes(group, wanted), "modifying the nodes", undo)
+    _background(service, group, lambda: service.work_of(group).replace_nodes(group, wanted), "modifying the nodes", undo)
 
 
 def _background(
@@ -484,7 +532,7 @@ def _delete(service: Service, group: Group, snapshot: Any) -> None:
             with service.lock:
                 _set_status(group, "available")
             return
-        service.work.delete(group)
+        service.work_of(group).delete(group)
     for name in group.member_ids:
         service.events.add(CLUSTER, name, "Cache cluster deleted")
     service.events.add(GROUP, group.id, f"Replication group {group.id} deleted")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from helpers.rehearsal.elasticache.nodes import NODE_ID, Node, Settings
+from helpers.rehearsal.elasticache.nodes import NODE_GROUP_ID, NODE_ID, Node, Settings
+from helpers.rehearsal.elasticache.shards import Shard
 from helpers.rehearsal.servers import HOST
 
-NODE_GROUP_ID = "0001"
 # What a request may set and a description repeats, with the service's defaults.
 DEFAULTS: dict[str, Any] = {
     "SnapshotRetentionLimit": 0,
@@ -51,8 +51,11 @@ class Group:
     planned: list[str] = field(default_factory=list)
     pending: Change = field(default_factory=Change)
     parameter_status: str = "in-sync"
-    snapshotting: str | None = None
+    # The ids of the members that a snapshot is being taken of.
+    snapshotting: frozenset[str] = frozenset()
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    # With cluster mode enabled: its shards, and `primary_port` is the configuration endpoint.
+    shards: tuple[Shard, ...] = ()
     # One piece of work at a time: a parameter change waits until an upgrade is over.
     work: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -71,6 +74,42 @@ class Group:
         """Return the nodes that follow the primary."""
         return [node for node in self.nodes if not node.is_primary]
 
+    @property
+    def cluster_mode(self) -> bool:
+        """Return whether the group has cluster mode enabled."""
+        return bool(self.shards)
+
+    @property
+    def mode(self) -> str:
+        """Return the cluster mode, as descriptions show it."""
+        return _enabled(self.cluster_mode)
+
+    @property
+    def savers(self) -> list[Node]:
+        """Return the nodes that save in a snapshot: of each node group a replica, where it has one.
+
+        A replica saves, so that the primary does not slow down.
+        """
+        choices = [[*self.replicas_of(one), self.primary_of(one)] for one in self.node_groups]
+        return [next((node for node in choice if node.server.alive), choice[-1]) for choice in choices]
+
+    @property
+    def node_groups(self) -> list[str]:
+        """Return the ids of the node groups."""
+        return [shard.id for shard in self.shards] or [NODE_GROUP_ID]
+
+    def nodes_of(self, node_group: str) -> list[Node]:
+        """Return the nodes of one node group."""
+        return [node for node in self.nodes if node.shard == node_group]
+
+    def primary_of(self, node_group: str) -> Node:
+        """Return the node of a node group that takes its writes."""
+        return next(node for node in self.nodes_of(node_group) if node.is_primary)
+
+    def replicas_of(self, node_group: str) -> list[Node]:
+        """Return the nodes of a node group that follow its primary."""
+        return [node for node in self.nodes_of(node_group) if not node.is_primary]
+
     def node(self, cluster_id: str) -> Node:
         """Return a member by its cluster id."""
         return next(node for node in self.nodes if node.cluster_id == cluster_id)
@@ -84,14 +123,15 @@ class Group:
             "Status": self.status,
             "PendingModifiedValues": {},
             "MemberClusters": self.member_ids,
-            "NodeGroups": [self._node_group()] if self.nodes else [],
-            "SnapshottingClusterId": self.options.get("SnapshottingClusterId"),
+            "NodeGroups": self._node_groups() if self.nodes else [],
+            "ConfigurationEndpoint": self._configuration_endpoint(),
+            "SnapshottingClusterId": min(self.snapshotting, default=None),
             "AutomaticFailover": _enabled(self.options["AutomaticFailoverEnabled"]),
             "MultiAZ": _enabled(self.options["MultiAZEnabled"]),
             "SnapshotRetentionLimit": self.options["SnapshotRetentionLimit"],
             "SnapshotWindow": self.options["SnapshotWindow"],
-            "ClusterEnabled": False,
-            "ClusterMode": "disabled",
+            "ClusterEnabled": self.cluster_mode,
+            "ClusterMode": self.mode,
             "CacheNodeType": self.settings.node_type,
             "AuthTokenEnabled": False,
             "TransitEncryptionEnabled": False,
@@ -111,6 +151,28 @@ class Group:
         if not self.nodes:
             return [self._cluster(name, arn_of(name), None, with_nodes) for name in self.planned]
         return [self._cluster(n.cluster_id, arn_of(n.cluster_id), n, with_nodes) for n in self.nodes]
+
+    def _configuration_endpoint(self) -> dict[str, Any] | None:
+        return {"Address": HOST, "Port": self.primary_port} if self.cluster_mode and self.nodes else None
+
+    def _node_groups(self) -> list[dict[str, Any]]:
+        return [self._shard(shard) for shard in self.shards] or [self._node_group()]
+
+    def _shard(self, shard: Shard) -> dict[str, Any]:
+        """Return a node group of a group with cluster mode enabled: AWS tells neither roles nor endpoints."""
+        return {
+            "NodeGroupId": shard.id,
+            "Status": self.status,
+            "Slots": shard.slots,
+            "NodeGroupMembers": [
+                {
+                    "CacheClusterId": node.cluster_id,
+                    "CacheNodeId": NODE_ID,
+                    "PreferredAvailabilityZone": node.zone,
+                }
+                for node in self.nodes_of(shard.id)
+            ],
+        }
 
     def _node_group(self) -> dict[str, Any]:
         return {
@@ -135,7 +197,7 @@ class Group:
         shown = {
             "CacheClusterId": name,
             "ReplicationGroupId": self.id,
-            "CacheClusterStatus": "snapshotting" if self.snapshotting == name else self.member_status,
+            "CacheClusterStatus": "snapshotting" if name in self.snapshotting else self.member_status,
             "CacheNodeType": settings.node_type,
             "Engine": settings.engine.name,
             "EngineVersion": settings.engine.version,

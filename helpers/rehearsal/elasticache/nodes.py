@@ -21,6 +21,8 @@ SYNC_TIMEOUT_S = 120.0
 LOAD_TIMEOUT_S = 600.0
 POLL_S = 0.005
 NODE_ID = "0001"
+# The node group of a group without cluster mode, and the first of one with it.
+NODE_GROUP_ID = "0001"
 
 
 class NodeFailed(RuntimeError):
@@ -55,6 +57,16 @@ class Node:
     server: Server
     is_primary: bool = False
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    shard: str = NODE_GROUP_ID
+    # The relay's port that leads here, 0 where clients reach the server itself.
+    relay_port: int = 0
+    # What the nodes of a cluster call it among themselves.
+    bus_id: str = ""
+
+    @property
+    def port(self) -> int:
+        """Return the port that the node is known by: in descriptions, and among the nodes of a cluster."""
+        return self.relay_port or self.server.port
 
     @property
     def engine(self) -> Engine:
@@ -64,7 +76,7 @@ class Node:
     @property
     def endpoint(self) -> dict[str, Any]:
         """Return the address of the node itself."""
-        return {"Address": HOST, "Port": self.server.port}
+        return {"Address": HOST, "Port": self.port}
 
     def info(self, section: str) -> dict[str, str]:
         """Return one section of INFO."""
@@ -141,12 +153,14 @@ class Nodes:
         *,
         rdb: Path | None = None,
         follow: Node | None = None,
+        port: int = 0,
+        more: Mapping[str, str] | None = None,
     ) -> Node:
         """Return a running node: empty, from an RDB file, or replicating another one.
 
-        Raises ServerFailed with the server's own words when it does not start.
+        `port` 0 is any free one; `more` are further directives. Raises ServerFailed with the server's own words when it does not start.
         """
-        config: dict[str, Any] = settings.directives()
+        config: dict[str, Any] = {**settings.directives(), **(more or {})}
         config["client-output-buffer-limit"] = _by_class(config["client-output-buffer-limit"])
         # Data that does not fit must be seen as such: a limit during the load could evict it.
         limit = config.pop("maxmemory")
@@ -154,6 +168,7 @@ class Nodes:
         server = Server(
             settings.engine,
             self.directory / f"{cluster_id}.{next(self._numbers)}",
+            port,
             config=config,
             rdb=rdb,
             replica_of=follow.server if follow else None,

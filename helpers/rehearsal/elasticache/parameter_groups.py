@@ -30,7 +30,7 @@ class ParameterGroup:
     @property
     def cluster_enabled(self) -> bool:
         """Return whether the group is for cluster mode."""
-        return self.name.endswith(".cluster.on") or self.values.get("cluster-enabled") == "yes"
+        return self.values.get("cluster-enabled") == "yes"
 
     def describe(self, arn: str) -> dict[str, Any]:
         """Return the group as the service shows it."""
@@ -46,7 +46,7 @@ class ParameterGroup:
         """Return the parameters from one source ("user", "system", None: all) as the service shows them."""
         shown = []
         for name, parameter in parameters.of_family(self.family).items():
-            own = "user" if name in self.values else "system"
+            own = "user" if name in self.values and not self.is_default else "system"
             if source in (None, own):
                 shown.append(parameter.describe(self.values.get(name), own))
         return shown
@@ -111,13 +111,15 @@ class ParameterGroups:
         """Forget a group; whether somebody uses it is the caller's to know."""
         del self._groups[self.own(name).name]
 
-    def default_of(self, family: str) -> ParameterGroup:
+    def default_of(self, family: str, *, cluster_mode: bool = False) -> ParameterGroup:
         """Return the default group of a family."""
-        return self.get(f"default.{family}")
+        return self.get(f"default.{family}.cluster.on" if cluster_mode else f"default.{family}")
 
     def _add_default(self, name: str, family: str) -> None:
-        kind = " with cluster mode on" if name.endswith(".cluster.on") else ""
-        self._groups[name] = ParameterGroup(name, family, f"Default parameter group for {family}{kind}")
+        on = name.endswith(".cluster.on")
+        kind = " with cluster mode on" if on else ""
+        values = {"cluster-enabled": "yes"} if on else {}
+        self._groups[name] = ParameterGroup(name, family, f"Default parameter group for {family}{kind}", values)
 
 
 def check_name(name: str, field_name: str, longest: int) -> str:

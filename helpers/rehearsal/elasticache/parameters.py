@@ -101,7 +101,10 @@ def _common(lazy: str) -> list[Parameter]:
         *_output_buffer("normal", 0, 0, 0),
         *_output_buffer("pubsub", 33554432, 8388608, 60),
         _switch("close-on-replica-write", "yes", directive=None, since="5.0.0"),
-        _switch("cluster-enabled", "no", directive=None, modifiable=False),
+        _switch("cluster-allow-reads-when-down", "no", since="6.0.0"),
+        # The service starts a node of a cluster as such: it is no directive of the user's.
+        _switch("cluster-enabled", "no", directive="", change=REBOOT, since="3.2.4"),
+        _switch("cluster-require-full-coverage", "no", since="3.2.4"),
         _number("databases", 16, "1-1200000", change=REBOOT),
         _number("hll-sparse-max-bytes", 3000, "1-16000"),
         _switch("lazyfree-lazy-eviction", lazy, since="4.0.10"),

@@ -19,6 +19,7 @@ from helpers.rehearsal.elasticache import (
 )
 from helpers.rehearsal.elasticache.answers import not_offered
 from helpers.rehearsal.elasticache.api import Fault
+from helpers.rehearsal.elasticache.cluster_mode import ClusterWork
 from helpers.rehearsal.elasticache.events import Events
 from helpers.rehearsal.elasticache.groups import Group
 from helpers.rehearsal.elasticache.nodes import Nodes
@@ -57,6 +58,7 @@ class Service:
         self.nodes = Nodes(directory / "nodes")
         self.relay = Relay()
         self.work = Work(self.nodes, self.relay, self.events, self.lock)
+        self.cluster_work = ClusterWork(self.nodes, self.relay, self.events, self.lock)
 
     async def handle(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
@@ -92,6 +94,10 @@ class Service:
         if name.lower() not in self.groups:
             raise Fault("ReplicationGroupNotFoundFault", f"ReplicationGroup {name} not found.")
         return self.groups[name.lower()]
+
+    def work_of(self, group: Group) -> Work:
+        """Return the hands that fit a group's cluster mode."""
+        return self.cluster_work if group.cluster_mode else self.work
 
     def group_of_cluster(self, cluster_id: str) -> Group:
         """Return the group that a running cluster is a member of, or raise the service's error."""

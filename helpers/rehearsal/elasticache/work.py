@@ -33,11 +33,12 @@ class Work:
         self.events = events
         self.lock = lock
 
-    def create(self, group: Group, rdb: Path | None) -> None:
+    def create(self, group: Group, files: list[Path]) -> None:
         """Start the nodes of a new group, from an RDB file when there is one.
 
         Raises NodeFailed or ServerFailed; then no server is left running.
         """
+        rdb = files[0] if files else None
         started: list[Node] = []
         try:
             primary = self.nodes.start(group.planned[0], group.zones[0], group.settings, rdb=rdb)
@@ -47,7 +48,7 @@ class Work:
             primary.is_primary = True
             for name, zone in zip(group.planned[1:], group.zones[1:], strict=True):
                 started.append(self.nodes.start(name, zone, group.settings, follow=primary))
-            _wait_linked(started[1:])
+            wait_linked(started[1:])
         except Exception:
             for node in started:
                 self.nodes.stop(node)
@@ -76,7 +77,7 @@ class Work:
         with self.lock:
             group.settings = settings
             group.parameter_status = "in-sync"
-        _wait_linked(group.replicas)
+        wait_linked(group.replicas)
         self._say(group, new, f"engine version {settings.engine.version} on {settings.node_type}")
 
     def add_replicas(self, group: Group, ids: list[str], zones: list[str]) -> None:
@@ -85,7 +86,7 @@ class Work:
         try:
             for name, zone in zip(ids, zones, strict=True):
                 new.append(self.nodes.start(name, zone, group.settings, follow=group.primary))
-            _wait_linked(new)
+            wait_linked(new)
         except Exception:
             for node in new:
                 self.nodes.stop(node)
@@ -102,7 +103,7 @@ class Work:
 
     def save(self, group: Group, node: Node, target: Path) -> int:
         """Save a node to an RDB file that has every write acknowledged before now; return its bytes."""
-        reached = group.primary.offset()
+        reached = group.primary_of(node.shard).offset()
         wait(lambda: node.offset() >= reached, f"{node.cluster_id} to catch up with its primary")
         return node.save(target)
 
@@ -135,7 +136,7 @@ class Work:
             new.append(primary)
             # They follow the successor from the start, so that its promotion costs them no new copy.
             new += [self._successor(node, settings, primary) for node in group.replicas]
-            _wait_linked(new)
+            wait_linked(new)
             with self._paused(group.primary):
                 reached = group.primary.offset()
                 wait(lambda: primary.offset() >= reached, "the new primary to catch up", CATCH_UP_TIMEOUT_S)
@@ -198,7 +199,7 @@ class Work:
             group.planned = []
         if not keep_primary:
             self.relay.point(group.primary_port, [group.primary.server.port])
-        readers = group.replicas or [group.primary]
+        readers = [node for node in group.replicas if node.server.alive] or [group.primary]
         self.relay.point(group.reader_port, [node.server.port for node in readers])
 
     def _say(self, group: Group, nodes: list[Node], what: str) -> None:
@@ -207,7 +208,7 @@ class Work:
         self.events.add(GROUP, group.id, f"Replication group {group.id} now runs {what}")
 
 
-def _wait_linked(nodes: list[Node]) -> None:
+def wait_linked(nodes: list[Node]) -> None:
     """Wait until replicas have the data and the stream; raises NodeFailed when one ends or never does."""
     for node in nodes:
         wait(functools.partial(_linked, node), f"{node.cluster_id} to replicate")

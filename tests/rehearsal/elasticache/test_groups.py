@@ -153,9 +153,9 @@ CREATE: dict[str, tuple[dict[str, Any], str, str]] = {
         {"PreferredCacheClusterAZs": ["ap-northeast-1a", "ap-northeast-1c"]}, "InvalidParameterCombination", "zones"),
     "a zone of another region": ({"PreferredCacheClusterAZs": ["us-east-1a"]}, "InvalidParameterValue", "us-east-1a"),
     "seven nodes": ({"NumCacheClusters": 7}, "InvalidParameterValue", "1 to 6"),
-    "cluster mode": ({"NumNodeGroups": 2}, "InvalidParameterCombination", "not offered by the local cloud yet"),
-    "a cluster mode parameter group": (
-        {"CacheParameterGroupName": "default.redis6.x.cluster.on"}, "InvalidParameterCombination", "not offered"),
+    "cluster mode without failover": ({"NumNodeGroups": 2}, "InvalidParameterCombination", "automatic failover"),
+    "a cluster mode parameter group without failover": (
+        {"CacheParameterGroupName": "default.redis6.x.cluster.on"}, "InvalidParameterCombination", "failover"),
     "encryption in transit": ({"TransitEncryptionEnabled": True}, "InvalidParameterCombination", "not offered"),
     "encryption at rest": ({"AtRestEncryptionEnabled": True}, "InvalidParameterCombination", "not offered"),
     "AUTH": ({"AuthToken": "a" * 16}, "InvalidParameterCombination", "not offered"),
