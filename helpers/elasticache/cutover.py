@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from helpers.aws import Aws, RunbookError, act, effect, planning, wait
 from helpers.aws.calls import unguarded
 from helpers.aws.effects import note, recall
 from helpers.elasticache import clients, copying
-from helpers.elasticache.adapters import Setting, changed_meanwhile, compare_and_set, is_at, put_parameter, read_setting
+from helpers.elasticache.adapters import Setting, changed_meanwhile, compare_and_set, is_at, longest, put_parameter, read_setting
 from helpers.elasticache.application import read_report
 from helpers.elasticache.changes import Capture
 from helpers.elasticache.compare import compare_keys
@@ -38,6 +39,7 @@ Pair = tuple[redis.Redis, redis.Redis]
 Pairs = list[Pair]
 
 HOLD_MS = 60_000  # how long the left group stays frozen if this process dies right after the switch
+QUICK = 10.0  # seconds in which most settings have changed
 FLAG_SETTLE = 0.3  # seconds without a change before the application counts as stopped
 LIFTED = "1970-01-01T00:00:00+00:00"
 
@@ -174,8 +176,8 @@ def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
         _freeze(aws, move, pairs)
         try:
             last = act("redis", "RESTORE", move.target.id, lambda: _carry_last(aws, move, changes, pairs, started), source=move.source.id) or 0
-            _hold(move, pairs)
-            compare_and_set(aws, before, move.before, move.after)
+            with _held(aws, move, pairs):
+                compare_and_set(aws, before, move.before, move.after)
         except BaseException:
             if planning() or not is_at(read_setting(aws, move.setting), move.after):
                 _thaw(aws, move)
@@ -199,9 +201,13 @@ def _expect(move: Move, setting: Setting) -> None:
         raise changed_meanwhile(move.setting, setting.value, move.before)
 
 
-def _hold(move: Move, pairs: Pairs) -> None:
-    """Note how the left group stands, and keep it frozen for as long as a process that resumes may need."""
+@contextlib.contextmanager
+def _held(aws: Aws, move: Move, pairs: Pairs) -> Iterator[None]:
+    """Note how the left group stands, and keep it frozen while the setting changes and for as long as a process that resumes may need."""
+    if not move.pauses and longest(move.setting) > QUICK:
+        _raise_flag(aws, move, HOLD_MS)
     if planning():
+        yield
         return
 
     def hold(pair: Pair) -> str:
@@ -211,6 +217,19 @@ def _hold(move: Move, pairs: Pairs) -> None:
         return mark
 
     note("switch", {"from": move.source.id, "marks": in_parallel(hold, pairs), "at": time.time()})
+    ended = threading.Event()
+
+    def hold_on() -> None:
+        while move.pauses and not ended.wait(HOLD_MS / 3000):  # some settings take longer than one hold to change
+            in_parallel(lambda pair: clients.pause_writes(pair[0], HOLD_MS), pairs)
+
+    holder = threading.Thread(target=hold_on, daemon=True)
+    holder.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        holder.join()
 
 
 def _prepare(aws: Aws, move: Move, changes: Changes, arrivals: Changes) -> None:
@@ -230,8 +249,13 @@ def _freeze(aws: Aws, move: Move, pairs: Pairs) -> None:
     if move.pauses:
         act("redis", "CLIENT PAUSE WRITE", move.source.id, lambda: in_parallel(lambda pair: clients.pause_writes(pair[0], limit), pairs), milliseconds=limit)
     else:
-        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(milliseconds=limit)
-        put_parameter(aws, move.upgrade.read_only_parameter, until.isoformat(timespec="milliseconds"))
+        _raise_flag(aws, move, limit)
+
+
+def _raise_flag(aws: Aws, move: Move, milliseconds: int) -> None:
+    """Ask the application not to write for so long."""
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(milliseconds=milliseconds)
+    put_parameter(aws, move.upgrade.read_only_parameter, until.isoformat(timespec="milliseconds"))
 
 
 def _thaw(aws: Aws, move: Move) -> None:
