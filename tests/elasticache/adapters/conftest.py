@@ -196,13 +196,13 @@ class Dns(Store):
         self.change("UPSERT", self.record(endpoint))
 
 
-STORES: tuple[type[Store], ...] = (Ssm, SecureSsm, Secret, HostAndPort, PlainSecret, AppConfig, Dns)
+STORES: dict[str, type[Store]] = {one.__name__: one for one in (Ssm, SecureSsm, Secret, HostAndPort, PlainSecret, AppConfig, Dns)}
 
 
-@pytest.fixture(params=STORES, ids=lambda store: store.__name__)
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, cloud: clouds.Cloud) -> Store:
-    """Each kind of setting in turn, at OLD."""
-    return request.param(cloud)
+    """Each kind of setting in turn, at OLD; or the one that a test names."""
+    return STORES[request.param](cloud)
 
 
 @pytest.fixture
