@@ -59,7 +59,7 @@ def compare_and_set(aws: Aws, before: Setting, expected: str, value: str) -> Non
     if not is_at(before, expected):
         raise changed_meanwhile(before.where, before.value, form_of(before.where, expected))
     try:
-        _store(before.where).put(aws, before, form_of(before.where, expected), value)
+        _store(before.where).put(aws, before, expected, value)
     except (BotoCoreError, ClientError) as error:
         raise explain(error) from error
 

@@ -95,10 +95,10 @@ def put(aws: Aws, before: Setting, expected: str, value: str) -> None:
     newest = now.newest
     if newest["State"] not in UNDER_WAY:
         number = _deploy(client, place, before, now, value)
-    elif _is_of(place, newest) and newest is not now.deployment and _endpoint(client, place, newest) == value:
+    elif _is_of(place, newest) and newest is not now.deployment and _content(client, place, newest) == with_endpoint(now.text, place.key, value):
         number = newest["DeploymentNumber"]  # begun by a process that was killed
-    elif newest is now.deployment and now.before and _endpoint(client, place, now.before) == value:
-        _stop(client, place, now.number)
+    elif newest is now.deployment and now.before and _content(client, place, now.before) == with_endpoint(now.text, place.key, value):
+        _stop(client, place, now.number)  # nothing but the endpoint differs: the previous version is what is wanted
         return _await_served(aws, place, before.where, now.before["DeploymentNumber"], value)
     else:
         raise _busy(before.where, newest)
@@ -205,8 +205,8 @@ def _served(client: Any, place: _Place) -> _Served:
     return _Served(endpoint_in(text, place.key), text, held["ContentType"], served[0], served[1] if len(served) > 1 else None, newest)
 
 
-def _endpoint(client: Any, place: _Place, deployment: dict[str, Any]) -> str:
-    return endpoint_in(_text(_version(client, place, deployment)["Content"]), place.key)
+def _content(client: Any, place: _Place, deployment: dict[str, Any]) -> str:
+    return _text(_version(client, place, deployment)["Content"])
 
 
 def _version(client: Any, place: _Place, deployment: dict[str, Any]) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _make_version(client: Any, place: _Place, before: Setting, text: str, conten
         return made["VersionNumber"]
     except client.exceptions.ConflictException as error:
         now = _newest_version(client, place)
-        if now == newest + 1 and _text(_version(client, place, {"ConfigurationVersion": now})["Content"]) == text:
+        if now == newest + 1 and _content(client, place, {"ConfigurationVersion": now}) == text:
             return now  # made by this very request, which was sent twice
         raise changed_meanwhile(before.where, before.value, before.value) from error
 

@@ -58,7 +58,7 @@ def put(aws: Aws, before: Setting, expected: str, value: str) -> None:
     except ClientError as error:
         now = _current(aws, secret)
         if now["VersionId"] != new:  # else: moved by this very request, which was sent twice
-            with unguarded():
+            with unguarded(), contextlib.suppress(ClientError):  # the failure itself is what has to be told
                 _drop_label(aws, secret, new)
             if now["VersionId"] == before.version:
                 raise explain(error) from error
