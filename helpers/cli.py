@@ -387,6 +387,14 @@ def cloud_status() -> None:
     return print("no local cloud is running")
 
 
+@cloud_app.command("fail")
+def cloud_fail(node: Annotated[str, typer.Argument(metavar="NODE_ID", help="A member cluster, as `sessions-001`.")]) -> None:
+    """Kill the process of a node, as a failing machine does: see what the group does, and what it costs."""
+    from helpers.rehearsal import rehearse as rehearsal
+
+    print(f"killed: {node}, process {rehearsal.fail(node)}")
+
+
 @cloud_app.command("prepare", hidden=True)
 def cloud_prepare(name: str, run_directory: Annotated[Path, typer.Option()]) -> None:
     """For the engine, when a notebook is opened in JupyterLab: print the variables of the run's cloud as JSON."""

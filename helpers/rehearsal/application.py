@@ -117,6 +117,7 @@ class Application:
         self._meter = Meter(1000 / options.rate)
         self._endpoint = Endpoint("", 0)
         self._read_only_until = 0.0
+        self._urgent_at = 0.0
         self._read_only_since: float | None = None
         self._audits, self._audited_at, self._audited_endpoint = 0, None, ""
         self._stopping, self._poll_now, self._polled = threading.Event(), threading.Event(), threading.Event()
@@ -192,8 +193,11 @@ class Application:
         values = {one["Name"]: one["Value"] for one in found}
         read_only = values.get(self._options.read_only_parameter, "")
         # The endpoint is looked up after a read-only time was seen lifted, and then at once: it may have changed before.
-        urgent = self._meter.stalled_ms() > STALLED_MS[0] or _unix_seconds(read_only) != self._read_only_until
-        return self._source.endpoint(values, urgent=urgent), read_only
+        lifted = _unix_seconds(read_only) != self._read_only_until
+        stalled = self._meter.stalled_ms() > STALLED_MS[0] and time.monotonic() > self._urgent_at + POLL_S
+        if lifted or stalled:
+            self._urgent_at = time.monotonic()
+        return self._source.endpoint(values, urgent=lifted or stalled), read_only
 
     def _apply(self, address: str, read_only: str) -> None:
         # The endpoint first: a read-only time that is lifted with a switch must not let a write go to the old one.

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -69,6 +70,13 @@ class Cloud:
         """Return pid, endpoint, settings, and the replication groups with their server processes."""
         return self._ask("status", {})
 
+    def fail(self, node: str) -> int:
+        """Kill the process of a node ("sessions-001"), as a failing machine does, and return its id.
+
+        Raises CloudFailed where the cloud has no such node.
+        """
+        return int(self._ask("fail", {"node": node})["pid"])
+
     def _ask(self, what: str, body: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
         request = urllib.request.Request(
             f"{self.endpoint}/_rehearsal/{what}",
@@ -81,6 +89,8 @@ class Cloud:
         try:
             with opener.open(request, timeout=timeout_s) as answer:
                 return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            raise CloudFailed(json.load(error)["error"]) from error
         except (OSError, ValueError) as error:
             raise CloudFailed(f"The local cloud at {self.endpoint} does not answer: {error}.") from error
 

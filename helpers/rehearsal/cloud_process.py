@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from helpers.rehearsal.cloud import ACCOUNT, FACTS_FILE, MAX_HOURS, REGION, TOKEN_HEADER
+from helpers.rehearsal.elasticache import failover
+from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.servers import HOST, write_private
 
 App = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -164,6 +166,13 @@ class Control:
                     refuse = bool(changes["refuse_client_pause"])
                     await asyncio.to_thread(self._service.refuse_client_pause, refuse)
                 await _reply(send, 200, self._settings())
+            case "fail":
+                node = str(json.loads(body)["node"])
+                try:
+                    pid = await asyncio.to_thread(failover.fail, self._service, node)
+                    await _reply(send, 200, {"node": node, "pid": pid})
+                except Fault as error:
+                    await _reply(send, 404, {"error": error.message})
             case "stop":
                 await _reply(send, 200, {"stopping": True})
                 self._stopping.set()

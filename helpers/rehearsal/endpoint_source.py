@@ -23,8 +23,8 @@ from botocore.exceptions import ClientError
 
 # The least that AppConfig takes. Source: AWS, StartConfigurationSession, RequiredMinimumPollIntervalInSeconds.
 POLL_INTERVAL_S = 15
-# How soon a new session may be begun after another when writes stand still, and an absent record looked up again.
-SESSION_EVERY_S, ABSENT_EVERY_S = 0.05, 0.25
+# How soon what was absent is looked for again.
+ABSENT_EVERY_S = 0.25
 ABSENT = ("ResourceNotFoundException", "NoSuchHostedZone")
 ZONE_ID = re.compile(r"Z[A-Z0-9]{5,}")
 
@@ -40,7 +40,7 @@ class SsmParameter:
     def endpoint(self, parameters: Mapping[str, str], *, urgent: bool) -> str:
         """Return the endpoint, "host:port", "" where there is none; `parameters` are the SSM parameters just read.
 
-        `urgent` says that writes stand still: whoever may look earlier than usual then does.
+        `urgent` says that writes stand still, or may go on: whoever may look earlier than usual then does.
         """
         return parameters.get(self.parameters[0], "").strip()
 
@@ -66,7 +66,7 @@ class Secret:
 class Configuration:
     """A configuration deployed by AppConfig, read as its agent does: in a session, no sooner than the service allows.
 
-    While writes stand still it begins a new session, which may be read at once.
+    Where it is urgent it begins a new session, which may be read at once.
     Source: AWS, AppConfig user guide, "Retrieving configuration data by directly calling APIs".
     """
 
@@ -77,21 +77,19 @@ class Configuration:
         self._application, self._environment, self._profile = profile.split("/")
         self._client = client
         self._token = ""
-        self._began = self._next = float("-inf")
+        self._next = float("-inf")
         self._value = ""
 
     def endpoint(self, parameters: Mapping[str, str], *, urgent: bool) -> str:
         """Return the endpoint, as `SsmParameter.endpoint`."""
         now = time.monotonic()
-        if urgent:
-            self._token = ""
-        if now < (self._next if self._token else self._began + SESSION_EVERY_S):
+        if now < self._next and not urgent:
             return self._value
         try:
-            self._token = self._token or self._new_session(now)
+            self._token = self._new_session() if urgent or not self._token else self._token
             found = self._client("appconfigdata").get_latest_configuration(ConfigurationToken=self._token)
         except ClientError as error:
-            self._token = ""
+            self._token, self._next = "", now + ABSENT_EVERY_S
             return _absent(error)
         self._token = found["NextPollConfigurationToken"]
         self._next = now + found["NextPollIntervalInSeconds"]
@@ -100,8 +98,7 @@ class Configuration:
             self._value = _value(text.decode(), self._key)
         return self._value
 
-    def _new_session(self, now: float) -> str:
-        self._began = now
+    def _new_session(self) -> str:
         session = self._client("appconfigdata").start_configuration_session(
             ApplicationIdentifier=self._application,
             EnvironmentIdentifier=self._environment,

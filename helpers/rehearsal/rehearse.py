@@ -120,6 +120,16 @@ def running() -> list[clouds.Cloud]:
     return [cloud for cloud in map(clouds.attach, _folders()) if cloud]
 
 
+def fail(node: str) -> int:
+    """Kill the process of a node in whichever running cloud has it; returns the process id."""
+    clouds_running = running()
+    for cloud in clouds_running:
+        with contextlib.suppress(clouds.CloudFailed):
+            return cloud.fail(node)
+    known = [name for cloud in clouds_running for group in cloud.status()["groups"].values() for name in group["nodes"]]
+    raise RunbookError(f"No local cloud has a node {node!r}; there is {', '.join(known) or 'none'}.", "`runbook cloud status` shows the clouds that run.")
+
+
 def scenario_of(runbook: str) -> str:
     """The scenario that a runbook is rehearsed on: the one of its name, or none."""
     from helpers.rehearsal.scenario import SCENARIOS

@@ -234,12 +234,13 @@ def free_port() -> int:
 def free_port_with_bus() -> int:
     """Return a port of the loopback that nobody listens on now, nor on that of its cluster bus."""
     for port in random.sample(PORTS_WITH_BUS, 100):
-        if _is_free(port) and _is_free(port + BUS_ABOVE):
+        if is_free(port) and is_free(port + BUS_ABOVE):
             return port
     raise ServerFailed("No free pair of ports was found for a node of a cluster.")
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on a port of the loopback now."""
     with socket.socket() as probe:
         # As the server binds: connections of before that only wait to be forgotten do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

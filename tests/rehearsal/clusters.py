@@ -1,4 +1,4 @@
-"""A real cluster of servers started directly, and a TLS front for a server: what the local cloud makes by AWS's API."""
+"""A real cluster of servers started directly, and another address, with TLS, for a server: what the local cloud makes by AWS's API."""
 
 from __future__ import annotations
 
@@ -78,19 +78,31 @@ class RealCluster:
         self.stop()
 
 
-class TlsFront:
-    """A port of its own that speaks TLS and passes everything on to a server, with a certificate for `names`."""
+class Front:
+    """Another address of a server, as the local cloud's relay gives it: with `authority` under TLS, for `names`."""
 
-    def __init__(self, server: Server, authority: trustme.CA, *names: str) -> None:
+    def __init__(
+        self, server: Server, authority: trustme.CA | None = None, *names: str, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self._server = server
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert(*names or ("127.0.0.1",)).configure_cert(self._context)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if authority else None
+        if authority:
+            authority.issue_cert(*names or (host,)).configure_cert(self._context)
+        self._listener = socket.create_server((host, port))
+        self.endpoint = f"{host}:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        # The thread that accepts would keep a closed listener open.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def __enter__(self) -> Front:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -100,7 +112,7 @@ class TlsFront:
 
     def _serve(self, plain: socket.socket) -> None:
         with contextlib.suppress(OSError), socket.create_connection(self._server.address) as inner:
-            outer = self._context.wrap_socket(plain, server_side=True)
+            outer = self._context.wrap_socket(plain, server_side=True) if self._context else plain
             threading.Thread(target=_pump, args=(inner, outer), daemon=True).start()
             _pump(outer, inner)
 

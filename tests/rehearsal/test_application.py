@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,77 +17,11 @@ import pytest
 from helpers.rehearsal import engines, scenario
 from helpers.rehearsal.application import READ_ONLY_PARAMETER
 from helpers.rehearsal.cloud import Cloud
-from helpers.rehearsal.engines import Engine
 from helpers.rehearsal.scenario import Access
 from helpers.rehearsal.servers import Server
+from tests.rehearsal.running import SESSIONS, Running
 
 Until = Callable[..., Any]
-SESSIONS = 100
-
-
-class Running:
-    """An application with a bucket and parameters of its own, and the server that it begins with."""
-
-    def __init__(self, access: Access, directory: Path, until: Until) -> None:
-        self.access, self.directory, self.until = access, directory, until
-        self.bucket = f"application-{uuid.uuid4().hex[:8]}"
-        self.parameter, self.read_only_parameter = f"/{self.bucket}/endpoint", f"/{self.bucket}/read-only-until"
-        self.ledger = directory / "ledger.json"
-        self.servers = [Server(engines.available()[0], directory / "server-0")]
-        scenario.ensure_bucket(access, self.bucket)
-        self.point_at(self.server)
-        self.process = self._start()
-        self.wait(lambda report: report["acknowledged_writes"] > SESSIONS)
-
-    @property
-    def server(self) -> Server:
-        return self.servers[0]
-
-    def another(self, engine: Engine | None = None, rdb: Path | None = None) -> Server:
-        name = self.directory / f"server-{len(self.servers)}"
-        self.servers.append(Server(engine or engines.pair()[1], name, rdb=rdb))
-        return self.servers[-1]
-
-    def report(self) -> dict[str, Any]:
-        return scenario.read_report(self.access, self.bucket)
-
-    def wait(self, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-        """Return the first report that fulfils a condition."""
-        return self.until(lambda: (report := self.report()) and condition(report) and report)
-
-    def audited(self) -> dict[str, Any]:
-        """Return a report with an audit that began now."""
-        asked = time.time()
-        return self.wait(lambda report: (report["audited_at"] or 0) >= asked)
-
-    def point_at(self, server: Server) -> None:
-        self._put(self.parameter, f"127.0.0.1:{server.port}")
-
-    def read_only_for(self, seconds: float) -> None:
-        until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
-        self._put(self.read_only_parameter, until.isoformat(timespec="milliseconds"))
-
-    def end(self) -> dict[str, Any]:
-        """Ask the application to end, and return the report that it leaves."""
-        self.process.terminate()
-        assert self.process.wait(10) == 0
-        return json.loads(self.ledger.read_text())
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        for server in self.servers:
-            server.stop()
-
-    def _put(self, name: str, value: str) -> None:
-        self.access.client("ssm").put_parameter(Name=name, Value=value, Type="String", Overwrite=True)
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "helpers.rehearsal.application", "--bucket", self.bucket]
-        command += ["--sessions", str(SESSIONS), "--parameter", self.parameter, "--read-only-parameter", self.read_only_parameter]
-        environment = scenario.application_environment(self.access.variables)
-        return subprocess.Popen([*command, "--ledger", str(self.ledger)], env=environment, stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture

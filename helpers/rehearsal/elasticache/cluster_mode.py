@@ -113,31 +113,35 @@ class ClusterWork(Work):
             wait(lambda: all(_follow_their_primary(group, node) for node in alive), "the failover to be known")
         self._serve(group, group.nodes)
 
-    def replace(self, group: Group, failed: Node) -> None:
-        """Put a new node in the place of a failed one, at its address: it follows the primary, or is an empty one."""
-        others = [node for node in _alive(group.nodes) if node is not failed]
-        _forget(others, [failed])
-        new = self._start(failed.cluster_id, failed.zone, failed.settings, failed.relay_port)
+    def replace(self, group: Group, failed: list[Node]) -> None:
+        """Put new nodes in the place of failed ones, at their addresses.
+
+        They copy their primaries; one in the place of a primary is empty.
+        """
+        others = _alive(group.nodes)
+        _forget(others, failed)
+        new: list[Node] = []
         try:
-            if failed.is_primary:
-                new.is_primary = True
-                _own(new, next(shard for shard in group.shards if shard.id == failed.shard))
-            self._join(others, [new], group.primary_of)
+            for node in failed:
+                new.append(self._start(node.cluster_id, node.zone, node.settings, node.relay_port))
+                if node.is_primary:
+                    new[-1].is_primary = True
+                    _own(new[-1], next(shard for shard in group.shards if shard.id == node.shard))
+            primaries = {node.shard: node for node in [*others, *new] if node.is_primary}
+            self._join(others, new, primaries.__getitem__)
         except Exception:
-            _forget(others, [new])
-            self.nodes.stop(new)
+            for node in new:
+                self.nodes.stop(node)
+            _forget(_alive(others), new)
             raise
-        self.nodes.stop(failed)
-        self._serve(group, [new if node is failed else node for node in group.nodes])
+        for node in failed:
+            self.nodes.stop(node)
+        self._serve(group, [*others, *new])
 
     def delete(self, group: Group) -> None:
         """End everything that belongs to a group."""
         self._stop_all(group.nodes)
         self.relay.close(group.primary_port)
-
-    def lead_away(self, group: Group, failed: Node) -> None:
-        """Lead new clients past a node that has failed."""
-        self._serve(group, group.nodes)
 
     # -- a cluster's nodes ---------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.rehearsal.elasticache import catalogue, shards
+from helpers.rehearsal.elasticache import catalogue, failover, shards
 from helpers.rehearsal.elasticache.answers import not_offered, page
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
@@ -150,37 +150,66 @@ def modify_replication_group(service: Service, parameters: dict[str, Any]) -> di
 
 
 def increase_replica_count(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Add replicas."""
+    """Add replicas: to the one node group, or with cluster mode to all shards or some."""
     with service.lock:
-        group, count = _replica_change(service, parameters)
-        more = count - len(group.replicas)
-        if more < 1:
-            raise Fault(
-                InvalidValue, f"NewReplicaCount must be more than the present {len(group.replicas)} replicas."
-            )
-        names = (f"{group.id}-{number:03d}" for number in itertools.count(1))
-        ids = list(itertools.islice((name for name in names if name not in group.member_ids), more))
-        zones = _zones(service, None, count + 1)[-more:]
+        group, counts = _replica_change(service, parameters)
+        ids: list[str] = []
+        zones: list[str] = []
+        for shard, count in counts.items():
+            more = count - len(group.replicas_of(shard))
+            if more < 1 and ("NewReplicaCount" not in parameters or not group.cluster_mode):
+                raise _wrong_count(group, shard, "more")
+            names = (_member_id(group, shard, number) for number in itertools.count(1))
+            ids += itertools.islice((name for name in names if name not in group.member_ids), max(more, 0))
+            zones += _replica_zones(service, group, shard, count, more, parameters)
+        if not ids:
+            raise _wrong_count(group, group.node_groups[0], "more")
         _set_status(group, "modifying")
-        _background(service, group, lambda: service.work.add_replicas(group, ids, zones), "adding replicas")
+        _background(service, group, lambda: service.work_of(group).add_replicas(group, ids, zones), "adding replicas")
         return {"ReplicationGroup": _describe(service, group)}
 
 
 def decrease_replica_count(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
     """Take replicas away: those named, or those with the highest numbers."""
     with service.lock:
-        group, count = _replica_change(service, parameters)
-        fewer = len(group.replicas) - count
-        ids = parameters.get("ReplicasToRemove") or [node.cluster_id for node in group.replicas][-fewer:]
-        if fewer < 1 or len(ids) != fewer:
-            raise Fault(
-                InvalidValue, f"NewReplicaCount must be less than the present {len(group.replicas)} replicas."
-            )
-        if unknown := set(ids) - {node.cluster_id for node in group.replicas}:
+        group, counts = _replica_change(service, parameters)
+        named = parameters.get("ReplicasToRemove") or []
+        if unknown := set(named) - {node.cluster_id for node in group.replicas}:
             raise Fault(InvalidValue, f"Not a replica of {group.id}: {', '.join(sorted(unknown))}.")
-        _check_failover(group.options, count + 1)
+        ids: list[str] = []
+        for shard, count in counts.items():
+            present = [node.cluster_id for node in group.replicas_of(shard)]
+            gone = [name for name in named if name in present] or present[count:]
+            fewer = len(present) - count
+            if fewer != len(gone) or (not gone and ("NewReplicaCount" not in parameters or not group.cluster_mode)):
+                raise _wrong_count(group, shard, "less")
+            ids += gone
+        if not ids:
+            raise _wrong_count(group, group.node_groups[0], "less")
+        left = {shard: counts.get(shard, len(group.replicas_of(shard))) for shard in group.node_groups}
+        if group.cluster_mode:
+            _check_cluster_failover(group.options, list(left.values()))
+        else:
+            _check_failover(group.options, sum(left.values()) + 1)
         _set_status(group, "modifying")
-        _background(service, group, lambda: service.work.remove_replicas(group, ids), "removing replicas")
+        _background(service, group, lambda: service.work_of(group).remove_replicas(group, ids), "removing replicas")
+        return {"ReplicationGroup": _describe(service, group)}
+
+
+def modify_replication_group_shard_configuration(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Refuse to change the number of shards."""
+    service.group(parameters["ReplicationGroupId"])
+    raise not_offered("Resharding (more or fewer shards, or other slots)")
+
+
+def test_failover(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Let the primary of a node group fail."""
+    with service.lock:
+        group = _available(service, parameters["ReplicationGroupId"])
+        node_group = parameters["NodeGroupId"].zfill(4)
+        failover.check_test(service, group, node_group)
+        _set_status(group, "modifying")
+        failover.test(service, group, node_group)
         return {"ReplicationGroup": _describe(service, group)}
 
 
@@ -393,18 +422,47 @@ def _chosen_parameter_group(service: Service, group: Group, engine: Engine, aske
     return _parameter_group(service, present.name, engine, cluster_mode=mode)
 
 
-def _replica_change(service: Service, parameters: dict[str, Any]) -> tuple[Group, int]:
+def _replica_change(service: Service, parameters: dict[str, Any]) -> tuple[Group, dict[str, int]]:
+    """Return the group and the replicas asked for, by node group."""
     group = _available(service, parameters["ReplicationGroupId"])
     if not parameters["ApplyImmediately"]:
         raise Fault(InvalidValue, "ApplyImmediately must be true: AWS carries out replica changes at once only.")
-    if parameters.get("ReplicaConfiguration"):
-        raise not_offered("ReplicaConfiguration (for cluster mode)")
-    count = parameters.get("NewReplicaCount")
-    if count is None and (gone := parameters.get("ReplicasToRemove")):
-        count = len(group.replicas) - len(gone)
-    if count is None or not 0 <= count < MOST_NODES:
+    count, gone = parameters.get("NewReplicaCount"), parameters.get("ReplicasToRemove")
+    if configured := parameters.get("ReplicaConfiguration"):
+        if not group.cluster_mode or count is not None or gone:
+            raise Fault(InvalidCombination, "ReplicaConfiguration is for cluster mode, and instead of other counts.")
+        counts = {one["NodeGroupId"].zfill(4): one["NewReplicaCount"] for one in configured}
+    elif count is not None:
+        counts = dict.fromkeys(group.node_groups, count)
+    else:
+        present = {shard: {node.cluster_id for node in group.replicas_of(shard)} for shard in group.node_groups}
+        counts = {shard: len(ids) - len(ids & set(gone or [])) for shard, ids in present.items() if ids & set(gone or [])}
+    if unknown := set(counts) - set(group.node_groups):
+        raise Fault("NodeGroupNotFoundFault", f"Node group {min(unknown)} is not one of {group.id}.")
+    if not counts or not all(0 <= number < MOST_NODES for number in counts.values()):
         raise Fault(InvalidValue, f"NewReplicaCount must be between 0 and {MOST_NODES - 1}.")
-    return group, int(count)
+    return group, counts
+
+
+def _wrong_count(group: Group, shard: str, word: str) -> Fault:
+    present = len(group.replicas_of(shard))
+    return Fault(InvalidValue, f"NewReplicaCount must be {word} than the present {present} replicas.")
+
+
+def _member_id(group: Group, shard: str, number: int) -> str:
+    return shards.member_id(group.id, shard, number) if group.cluster_mode else f"{group.id}-{number:03d}"
+
+
+def _replica_zones(
+    service: Service, group: Group, shard: str, count: int, more: int, parameters: dict[str, Any]
+) -> list[str]:
+    """Return the zones of the replicas to add to a node group."""
+    for one in parameters.get("ReplicaConfiguration") or []:
+        if one["NodeGroupId"].zfill(4) == shard and (named := one.get("PreferredAvailabilityZones")):
+            return _zones(service, named, count + 1)[-more:]
+    if group.cluster_mode:
+        return shards.zones_after(service.region, more, [node.zone for node in group.nodes_of(shard)])
+    return _zones(service, None, count + 1)[-more:]
 
 
 def _seed(service: Service, parameters: dict[str, Any], *, cluster_mode: bool) -> list[Callable[[Path], None]]:
@@ -548,6 +606,8 @@ OPERATIONS = {
     "ModifyReplicationGroup": modify_replication_group,
     "IncreaseReplicaCount": increase_replica_count,
     "DecreaseReplicaCount": decrease_replica_count,
+    "ModifyReplicationGroupShardConfiguration": modify_replication_group_shard_configuration,
+    "TestFailover": test_failover,
     "DeleteReplicationGroup": delete_replication_group,
     "ListAllowedNodeTypeModifications": list_allowed_node_type_modifications,
 }

@@ -85,6 +85,11 @@ class Group:
         return _enabled(self.cluster_mode)
 
     @property
+    def failed(self) -> list[Node]:
+        """Return the nodes whose servers have ended by themselves."""
+        return [node for node in self.nodes if not node.server.alive]
+
+    @property
     def savers(self) -> list[Node]:
         """Return the nodes that save in a snapshot: of each node group a replica, where it has one.
 

@@ -55,12 +55,7 @@ def delete_cache_parameter_group(service: Service, parameters: dict[str, Any]) -
     """Delete a parameter group that no replication group uses."""
     with service.lock:
         group = service.parameter_groups.own(parameters["CacheParameterGroupName"])
-        users = [
-            user.id
-            for user in service.groups.values()
-            if group.name in (user.parameter_group, user.pending.parameter_group)
-        ]
-        if users:
+        if users := _users(service, group):
             raise Fault(
                 "InvalidCacheParameterGroupStateFault",
                 f"One or more cache clusters are still members of the parameter group {group.name}: "
@@ -108,12 +103,26 @@ def _family(service: Service, family: str) -> str:
     return family
 
 
+def _users(service: Service, group: ParameterGroup) -> list[str]:
+    """Return the replication groups that use a parameter group, or will."""
+    return [
+        user.id
+        for user in service.groups.values()
+        if group.name in (user.parameter_group, user.pending.parameter_group)
+    ]
+
+
 def _describe(service: Service, group: ParameterGroup) -> dict[str, Any]:
     return group.describe(service.arn("parametergroup", group.name))
 
 
 def _set_values(service: Service, group: ParameterGroup, values: dict[str, str]) -> dict[str, Any]:
     changed = {name for name in {*values, *group.values} if values.get(name) != group.values.get(name)}
+    if "cluster-enabled" in changed and (users := _users(service, group)):
+        raise Fault(
+            "InvalidCacheParameterGroupStateFault",
+            f"cluster-enabled of {group.name} cannot change while a group uses it: {', '.join(users)}.",
+        )
     group.values = values
     if changed:
         service.events.add(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from helpers.rehearsal.elasticache import (
     api,
+    failover,
     group_operations,
     parameter_operations,
     reference_operations,
@@ -59,6 +62,10 @@ class Service:
         self.relay = Relay()
         self.work = Work(self.nodes, self.relay, self.events, self.lock)
         self.cluster_work = ClusterWork(self.nodes, self.relay, self.events, self.lock)
+        # When TestFailover was called.
+        self.failover_tests: list[datetime] = []
+        self.closing = threading.Event()
+        self.in_background(functools.partial(failover.watch, self))
 
     async def handle(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
@@ -120,6 +127,7 @@ class Service:
 
     def close(self) -> None:
         """End every server and the relay."""
+        self.closing.set()
         with self.lock:
             groups = list(self.groups.values())
         for group in groups:

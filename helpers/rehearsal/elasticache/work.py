@@ -17,6 +17,7 @@ from helpers.rehearsal.elasticache.events import CLUSTER, GROUP, Events
 from helpers.rehearsal.elasticache.groups import Group
 from helpers.rehearsal.elasticache.nodes import Node, NodeFailed, Nodes, Settings, wait
 from helpers.rehearsal.relay import Relay
+from helpers.rehearsal.servers import is_free
 
 # The pause is lifted or its server killed long before: were it to end by itself, writes acknowledged
 # after that would be lost.
@@ -100,6 +101,57 @@ class Work:
         for node in gone:
             self.nodes.stop(node)
             self.events.add(CLUSTER, node.cluster_id, "Cache cluster deleted")
+
+    def lead_away(self, group: Group) -> None:
+        """Lead clients past the nodes that have failed."""
+        self._serve(group, group.nodes, keep_primary=True)
+
+    def promote(self, group: Group, failed: Node, replica: Node) -> None:
+        """Make a replica the primary in the place of one that has failed."""
+        replica.command("REPLICAOF", "NO", "ONE")
+        with self.lock:
+            failed.is_primary, replica.is_primary = False, True
+        self._serve(group, group.nodes)
+        self._follow(group, replica)
+
+    def replace(self, group: Group, failed: list[Node]) -> None:
+        """Put new nodes in the place of failed ones, at their addresses."""
+        for node in sorted(failed, key=lambda node: not node.is_primary):
+            self._replace_one(group, node)
+
+    def _replace_one(self, group: Group, failed: Node) -> None:
+        """Replace a failed node by a copy of the primary.
+
+        Where it is the primary itself, by a copy of the replica that has most; where there is none, by an empty one.
+        """
+        others = [node for node in group.nodes if node.server.alive]
+        source = max(others, key=lambda node: (node.is_primary, node.offset()), default=None)
+        if source is not None and failed.is_primary:
+            # A replica without its primary lets nobody copy it.
+            source.command("REPLICAOF", "NO", "ONE")
+        port = failed.server.port if is_free(failed.server.port) else 0
+        new = self.nodes.start(failed.cluster_id, failed.zone, failed.settings, follow=source, port=port)
+        try:
+            if source is not None:
+                wait_linked([new])
+            if failed.is_primary and source is not None:
+                new.command("REPLICAOF", "NO", "ONE")
+        except Exception:
+            self.nodes.stop(new)
+            raise
+        new.is_primary = failed.is_primary
+        self._serve(
+            group, [new if node is failed else node for node in group.nodes], keep_primary=not new.is_primary
+        )
+        self.nodes.stop(failed)
+        self._follow(group, group.primary)
+
+    def _follow(self, group: Group, primary: Node) -> None:
+        """Let the running replicas of a group copy its primary."""
+        replicas = [node for node in group.replicas if node.server.alive]
+        for node in replicas:
+            node.command("REPLICAOF", *map(str, primary.server.address))
+        wait_linked(replicas)
 
     def save(self, group: Group, node: Node, target: Path) -> int:
         """Save a node to an RDB file that has every write acknowledged before now; return its bytes."""
