@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from helpers.elasticache.wire import KEY, TIME, Command, Pair, Wire, milliseconds, pack, pack_each
+from helpers.elasticache.wire import KEY, TIME, Command, Pair, Wire, milliseconds, pack_each
 
 # Values that take more memory than this are read in chunks, so that no command blocks the server long.
 WHOLE_BYTES = 64 * 1024
@@ -113,16 +113,6 @@ def seen(now: int, kind: bytes, left: int, size: int) -> Seen:
     if kind == b"none" or left == -2:
         return Seen(None)
     return Seen(kind, now + left, left, size) if left >= 0 else Seen(kind, None, None, size)
-
-
-def pack_read(kind: bytes, keys: Sequence[bytes]) -> bytes:
-    """Return the packed commands that read the values of keys of one type: one MGET, or READ for each key."""
-    return pack(("MGET", *keys)) if kind == b"string" else pack_each(keys, READ[kind])
-
-
-def read_replies(kind: bytes, keys: Sequence[bytes]) -> int:
-    """Return how many replies `pack_read` brings."""
-    return 1 if kind == b"string" else len(keys)
 
 
 def plain(kind: bytes, reply: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -59,7 +60,9 @@ class Wire:
         self._buffer = bytearray(RECEIVE_BYTES)
         # Keeps our reading from refreshing every key's idle time, on which eviction decides.
         # Valkey 7.2 and later know it; elsewhere the refusal is harmless.
-        self.ask([("CLIENT", "NO-TOUCH", "ON")])
+        _, about = self.ask([("CLIENT", "NO-TOUCH", "ON"), ("INFO", "cluster")])
+        # A node of a cluster refuses commands on several keys, as their slots differ.
+        self.cluster = isinstance(about, bytes) and b"cluster_enabled:1" in about
 
     def send(self, commands: Iterable[Command]) -> None:
         """Send `commands` without waiting for their replies."""
@@ -150,6 +153,20 @@ class Pair:
         self.send_packed(b"".join([pack(command) for command in commands]))
         return self.receive(len(commands))
 
+    def ask_packed(self, data: bytes) -> tuple[list[Any], list[Any]]:
+        """Return both servers' replies to one command that is packed already."""
+        self.send_packed(data)
+        return self.receive(1)
+
+    def round_trip(self) -> float:
+        """Return the seconds that both servers take at least to answer a command that is no work."""
+        taken = []
+        for _ in range(5):
+            began = time.perf_counter()
+            self.ask([("PING",)])
+            taken.append(time.perf_counter() - began)
+        return min(taken)
+
     def send_packed(self, data: bytes) -> None:
         """Send both servers commands that are packed already."""
         self.source.send_packed(data)
@@ -201,19 +218,35 @@ def scan(wire: Wire, *, kind: str | None = None, count: int = SCAN_COUNT) -> Ite
     As SCAN promises: a key that stays is seen at least once, now and then twice. The next SCAN is on
     its way while the caller works on this one, so the wire must have no other use meanwhile.
     """
-    rest: Command = ("COUNT", count, *(("TYPE", kind) if kind else ()))
-    wire.send([("SCAN", 0, *rest)])
+    return (keys for _, keys in scan_from(wire, b"0", lambda: count, kind=kind) if keys)
+
+
+def scan_from(
+    wire: Wire, cursor: bytes, count: Callable[[], int], *, kind: str | None = None
+) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Yield the cursor to go on with and the keys, some or none, of each SCAN from `cursor` on; the last cursor is 0.
+
+    `count` says about how many keys the next reply shall have. A cursor is valid on the same process
+    of the server alone, but there on every connection.
+    """
+    rest: Command = ("TYPE", kind) if kind else ()
+    wire.send([("SCAN", cursor, "COUNT", count(), *rest)])
     while True:
-        (reply,) = wire.receive(1)
-        if isinstance(reply, Exception):
-            raise reply
+        (reply,) = checked(wire.receive(1))
         cursor, keys = reply
         if cursor != b"0":
-            wire.send([("SCAN", cursor, *rest)])
-        if keys:
-            yield keys
+            wire.send([("SCAN", cursor, "COUNT", count(), *rest)])
+        yield cursor, keys
         if cursor == b"0":
             return
+
+
+def checked(replies: list[Any]) -> list[Any]:
+    """Return the replies. Raises redis.ResponseError when one is an error."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
 def databases(client: redis.Redis) -> dict[int, int]:
