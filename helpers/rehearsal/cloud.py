@@ -90,9 +90,17 @@ class Cloud:
             with opener.open(request, timeout=timeout_s) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
-            raise CloudFailed(json.load(error)["error"]) from error
+            raise CloudFailed(_refusal(error)) from error
         except (OSError, ValueError) as error:
             raise CloudFailed(f"The local cloud at {self.endpoint} does not answer: {error}.") from error
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    """Return the cloud's own words for an error answer, which may be somebody else's."""
+    try:
+        return f"{json.load(error)['error']} ({error.code})"
+    except (ValueError, KeyError, TypeError):
+        return f"The local cloud does not answer, but something else does: {error}."
 
 
 def up(

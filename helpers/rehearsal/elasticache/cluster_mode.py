@@ -265,11 +265,11 @@ class ClusterWork(Work):
         except Exception:
             self._leave(group.nodes, new)
             raise
-        others = [node for node in group.nodes if node not in old]
-        with self._hurried([*others, *new]):
+        former = self._take_places(old, new)
+        self._serve(group, [*(node for node in group.nodes if node not in old), *new])
+        with self._hurried(group.nodes):
+            # No replica forgets the primary that it follows.
             wait(lambda: all(_follows(node, successor) for node in new), "the replicas to follow their new primary")
-            former = self._take_places(old, new)
-            self._serve(group, [*others, *new])
             _forget(group.nodes, old)
             self._settle(group.nodes)
         # Until all know the lasting addresses, clients are still sent to the former ones.
