@@ -24,6 +24,8 @@ STOP_TIMEOUT_S = 15.0
 POLL_S = 0.02
 FACTS_FILE = "cloud.json"
 LOG_FILE = "cloud.log"
+# What a client of this cloud trusts: its own certificate authority, and the usual ones.
+BUNDLE_FILE = "certificates.pem"
 # Asked for by every control request, so that no web page open on this machine can send one.
 TOKEN_HEADER = "x-rehearsal-token"
 
@@ -49,7 +51,10 @@ class Cloud:
     token: str = field(repr=False)
 
     def environment(self) -> dict[str, str]:
-        """Return the standard AWS variables that lead any SDK here, and away from the user's own profiles."""
+        """Return the standard variables that lead any SDK here, and away from the user's own profiles.
+
+        SSL_CERT_FILE makes clients of encrypted groups trust them, beside all that they trust otherwise.
+        """
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "rehearsal",
@@ -59,6 +64,7 @@ class Cloud:
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "SSL_CERT_FILE": str(self.directory / BUNDLE_FILE),
         }
 
     def settings(self, **changes: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from helpers.rehearsal.cloud import ACCOUNT, FACTS_FILE, MAX_HOURS, REGION, TOKEN_HEADER
+from helpers.rehearsal.cloud import ACCOUNT, BUNDLE_FILE, FACTS_FILE, MAX_HOURS, REGION, TOKEN_HEADER
 from helpers.rehearsal.servers import HOST, write_private
 
 App = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -80,6 +80,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     shutil.rmtree(state, ignore_errors=True)
     service = Service(state, endpoint, REGION, ACCOUNT)
     service.nodes.refuse_client_pause = bool(options.get("refuse_client_pause"))
+    service.certificates.write_bundle(directory / BUNDLE_FILE)
     ministack.app.SERVICE_HANDLERS["elasticache"] = service.handle
     facts = {
         "endpoint": endpoint,
@@ -125,10 +126,11 @@ async def _watch(
 
 
 def _withdraw(directory: Path, facts: dict[str, Any]) -> None:
-    """Remove the facts file, unless a later cloud has written its own."""
+    """Remove the facts file and the certificates, unless a later cloud has written its own."""
     with contextlib.suppress(OSError, ValueError):
         if json.loads((directory / FACTS_FILE).read_text())["token"] == facts["token"]:
             (directory / FACTS_FILE).unlink()
+            (directory / BUNDLE_FILE).unlink()
 
 
 class Control:
@@ -175,7 +177,7 @@ class Control:
             groups = {
                 group.id: {
                     "status": group.status,
-                    "endpoint": f"{HOST}:{group.primary_port}",
+                    "endpoint": f"{group.primary_host}:{group.primary_port}",
                     "nodes": {
                         node.cluster_id: {
                             "engine": str(node.engine),

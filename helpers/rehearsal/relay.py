@@ -2,15 +2,19 @@
 
 The relay stands where DNS stands on AWS. It is a process apart so that its latency does not
 depend on what else the cloud computes; it ends when its standard input closes, as it does
-when the cloud process is gone.
+when the cloud process is gone. A listener that is given a certificate speaks TLS with its
+clients and plain TCP with the server, which is how encryption in transit comes to servers
+that have none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +26,9 @@ HOST = "127.0.0.1"
 BUFFER_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 2.0
 REPLY_TIMEOUT_S = 10.0
+HANDSHAKE_TIMEOUT_S = 10.0
+# A client that does not answer the end of its TLS session is left after so long.
+SHUTDOWN_TIMEOUT_S = 1.0
 
 
 class RelayFailed(RuntimeError):
@@ -29,7 +36,10 @@ class RelayFailed(RuntimeError):
 
 
 class Relay:
-    """A running relay process: listening ports, each pointing at one or more server ports."""
+    """A running relay process: listening ports, each pointing at one or more server ports.
+
+    A listener is known by its host and port: those on other addresses of the loopback may share a port.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,17 +62,30 @@ class Relay:
         """Return whether the relay still runs."""
         return self._process.poll() is None
 
-    def listen(self, targets: list[int] | None = None) -> int:
-        """Return a new port, whose connections go to `targets` in turn; without one they are closed."""
-        return int(self._ask({"do": "listen", "targets": targets or []})["port"])
+    def listen(
+        self,
+        targets: list[int] | None = None,
+        *,
+        tls: tuple[Path, Path] | None = None,
+        host: str = HOST,
+        port: int = 0,
+    ) -> int:
+        """Return a listening port, whose connections go to `targets` in turn; without one they are closed.
 
-    def point(self, port: int, targets: list[int]) -> int:
-        """Send new connections of a port to `targets`; close those it has, and return their number."""
-        return int(self._ask({"do": "point", "port": port, "targets": targets})["closed"])
+        `tls` are the files of a certificate and its key: then the listener speaks TLS, and TLS only.
+        `port` 0 takes a free one. Raises RelayFailed where host and port cannot be had.
+        """
+        certificate = [str(file) for file in tls] if tls else None
+        command = {"do": "listen", "targets": targets or [], "tls": certificate, "host": host, "port": port}
+        return int(self._ask(command)["port"])
 
-    def close(self, port: int) -> None:
-        """Stop listening on a port and close its connections."""
-        self._ask({"do": "close", "port": port})
+    def point(self, port: int, targets: list[int], *, host: str = HOST) -> int:
+        """Send new connections of a listener to `targets`; close those it has, and return their number."""
+        return int(self._ask({"do": "point", "host": host, "port": port, "targets": targets})["closed"])
+
+    def close(self, port: int, *, host: str = HOST) -> None:
+        """Stop listening and close the connections of a listener."""
+        self._ask({"do": "close", "host": host, "port": port})
 
     def stop(self) -> None:
         """End the relay process."""
@@ -116,6 +139,9 @@ class _Side(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
+        # A TLS session that is being closed still hands out what came before its end.
+        if self.transport is None or self.transport.is_closing():
+            return
         if self.other is not None and self.other.transport is not None:
             self.other.transport.write(data)
 
@@ -189,9 +215,14 @@ class _Listener:
         self.clients: set[_ClientSide] = set()
         self.point(targets)
 
-    async def open(self) -> int:
+    async def open(self, host: str, port: int, tls: list[str] | None) -> int:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _ClientSide(self), HOST, 0, backlog=1024)
+        options: dict[str, Any] = {} if tls is None else {
+            "ssl": _context(*tls),
+            "ssl_handshake_timeout": HANDSHAKE_TIMEOUT_S,
+            "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT_S,
+        }
+        self._server = await loop.create_server(lambda: _ClientSide(self), host, port, backlog=1024, **options)
         return int(self._server.sockets[0].getsockname()[1])
 
     def next_target(self) -> int | None:
@@ -203,6 +234,9 @@ class _Listener:
         for client in clients:
             if client.transport is not None:
                 client.transport.close()
+            # The end of a TLS session takes the client's answer: its server is not kept until then.
+            if client.other is not None and client.other.transport is not None:
+                client.other.transport.close()
         return len(clients)
 
     def close(self) -> None:
@@ -210,17 +244,27 @@ class _Listener:
         self.point([])
 
 
-async def _obey(listeners: dict[int, _Listener], command: dict[str, Any]) -> dict[str, Any]:
+@functools.cache
+def _context(certificate: str, key: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+_Listeners = dict[tuple[str, int], _Listener]
+
+
+async def _obey(listeners: _Listeners, command: dict[str, Any]) -> dict[str, Any]:
     match command["do"]:
         case "listen":
             listener = _Listener(command["targets"])
-            port = await listener.open()
-            listeners[port] = listener
+            port = await listener.open(command["host"], command["port"], command["tls"])
+            listeners[command["host"], port] = listener
             return {"port": port}
         case "point":
-            return {"closed": listeners[command["port"]].point(command["targets"])}
+            return {"closed": listeners[command["host"], command["port"]].point(command["targets"])}
         case "close":
-            listeners.pop(command["port"]).close()
+            listeners.pop((command["host"], command["port"])).close()
             return {}
         case other:
             return {"error": f"The relay knows no command {other!r}."}
@@ -230,7 +274,7 @@ async def _serve() -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    listeners: dict[int, _Listener] = {}
+    listeners: _Listeners = {}
     while line := await reader.readline():
         try:
             reply = await _obey(listeners, json.loads(line))

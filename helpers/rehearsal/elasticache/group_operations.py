@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.rehearsal.elasticache import catalogue
 from helpers.rehearsal.elasticache.answers import not_offered, page
 from helpers.rehearsal.elasticache.api import Fault
+from helpers.rehearsal.elasticache.endpoints import Serving
 from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
 from helpers.rehearsal.elasticache.groups import DEFAULTS, Change, Group
 from helpers.rehearsal.elasticache.nodes import Settings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # Source: AWS, CreateReplicationGroup (ReplicationGroupId, ReplicasPerNodeGroup: 0 to 5).
 LONGEST_ID = 40
 MOST_NODES = 6
+LAST_PORT = 65535
 DEFAULT_NODE_TYPE = "cache.t3.micro"
 DEFAULT_ENGINE = "redis"
 
@@ -41,11 +43,9 @@ _REFUSED_WHEN_SET = (
     "NodeGroupId",
     "ServerlessCacheSnapshotName",
     "CacheSecurityGroupNames",
-    "TransitEncryptionMode",
     "Durability",
 )
 _REFUSED_WHEN_TRUE = (
-    "TransitEncryptionEnabled",
     "AtRestEncryptionEnabled",
     "DataTieringEnabled",
     "RemoveUserGroups",
@@ -64,10 +64,12 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
     options = {**DEFAULTS, **{key: value for key, value in parameters.items() if key in (*DEFAULTS, "Port")}}
     _check_failover(options, count)
     _check_subnet_group(service, options["CacheSubnetGroupName"])
+    serving = _serving(parameters)
     seed = _seed(service, parameters)
     with service.lock:
         if name in service.groups:
             raise Fault("ReplicationGroupAlreadyExistsFault", f"Replication group {name} already exists.")
+        primary, reader = service.endpoints.open(serving), service.endpoints.open(serving)
         group = Group(
             id=name,
             description=parameters["ReplicationGroupDescription"],
@@ -75,8 +77,11 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
             parameter_group=parameter_group.name,
             options=options,
             zones=_zones(service, parameters.get("PreferredCacheClusterAZs"), count),
-            primary_port=service.relay.listen(),
-            reader_port=service.relay.listen(),
+            primary_port=primary[1],
+            reader_port=reader[1],
+            primary_host=primary[0],
+            reader_host=reader[0],
+            serving=serving,
             planned=[f"{name}-{number:03d}" for number in range(1, count + 1)],
         )
         service.groups[name] = group
@@ -121,6 +126,8 @@ def modify_replication_group(service: Service, parameters: dict[str, Any]) -> di
     with service.lock:
         group = _available(service, parameters["ReplicationGroupId"])
         _refuse_not_offered(parameters)
+        if parameters.get("TransitEncryptionEnabled", group.serving.tls) != group.serving.tls:
+            raise not_offered("Turning encryption in transit on or off on a group that runs")
         change = _wanted_change(service, group, parameters)
         options = {**group.options, **{key: value for key, value in parameters.items() if key in DEFAULTS}}
         _check_failover(options, len(group.nodes))
@@ -249,6 +256,10 @@ def _refuse_not_offered(parameters: dict[str, Any]) -> None:
     for name in _REFUSED_WHEN_TRUE:
         if parameters.get(name):
             raise not_offered(name)
+    if "TransitEncryptionMode" in parameters and not parameters.get("TransitEncryptionEnabled"):
+        raise Fault(InvalidCombination, "TransitEncryptionMode needs TransitEncryptionEnabled to be true.")
+    if parameters.get("TransitEncryptionMode", "required") != "required":
+        raise not_offered("TransitEncryptionMode preferred (one endpoint with and without TLS at once)")
     if parameters.get("NumNodeGroups", 1) > 1 or parameters.get("ClusterMode", "disabled") != "disabled":
         raise not_offered("Cluster mode (several node groups)")
     if {parameters.get("NetworkType", "ipv4"), parameters.get("IpDiscovery", "ipv4")} != {"ipv4"}:
@@ -264,6 +275,14 @@ def _node_count(parameters: dict[str, Any]) -> int:
     if not 1 <= count <= MOST_NODES:
         raise Fault(InvalidValue, f"A replication group has 1 to {MOST_NODES} nodes, not {count}.")
     return int(count)
+
+
+def _serving(parameters: dict[str, Any]) -> Serving:
+    """Return how a new group is served, or raise what the service refuses."""
+    port, tls = parameters.get("Port"), bool(parameters.get("TransitEncryptionEnabled"))
+    if port is not None and not 1 <= port <= LAST_PORT:
+        raise Fault(InvalidValue, f"Port must be between 1 and {LAST_PORT}, not {port}.")
+    return Serving(tls, port, nodes=tls or port is not None)
 
 
 def _zones(service: Service, wanted: list[str] | None, count: int) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from helpers.rehearsal.elasticache.endpoints import Front, Serving
 from helpers.rehearsal.elasticache.nodes import NODE_ID, Node, Settings
 from helpers.rehearsal.servers import HOST
 
@@ -45,6 +46,11 @@ class Group:
     zones: list[str]
     primary_port: int
     reader_port: int
+    primary_host: str = HOST
+    reader_host: str = HOST
+    serving: Serving = Serving()
+    # By cluster id, where the nodes have endpoints of their own that outlast a server.
+    fronts: dict[str, Front] = field(default_factory=dict)
     status: str = "creating"
     member_status: str = "creating"
     nodes: list[Node] = field(default_factory=list)
@@ -75,6 +81,11 @@ class Group:
         """Return a member by its cluster id."""
         return next(node for node in self.nodes if node.cluster_id == cluster_id)
 
+    def endpoint_of(self, node: Node) -> dict[str, Any]:
+        """Return the address of a node itself, as clients know it."""
+        front = self.fronts.get(node.cluster_id)
+        return {"Address": front.host, "Port": front.port} if front else node.endpoint
+
     def describe(self, arn: str) -> dict[str, Any]:
         """Return the group as DescribeReplicationGroups shows it."""
         return {
@@ -94,7 +105,7 @@ class Group:
             "ClusterMode": "disabled",
             "CacheNodeType": self.settings.node_type,
             "AuthTokenEnabled": False,
-            "TransitEncryptionEnabled": False,
+            **self._transit(),
             "AtRestEncryptionEnabled": False,
             "ARN": arn,
             "ReplicationGroupCreateTime": self.created_at,
@@ -116,13 +127,13 @@ class Group:
         return {
             "NodeGroupId": NODE_GROUP_ID,
             "Status": self.status,
-            "PrimaryEndpoint": {"Address": HOST, "Port": self.primary_port},
-            "ReaderEndpoint": {"Address": HOST, "Port": self.reader_port},
+            "PrimaryEndpoint": {"Address": self.primary_host, "Port": self.primary_port},
+            "ReaderEndpoint": {"Address": self.reader_host, "Port": self.reader_port},
             "NodeGroupMembers": [
                 {
                     "CacheClusterId": node.cluster_id,
                     "CacheNodeId": NODE_ID,
-                    "ReadEndpoint": node.endpoint,
+                    "ReadEndpoint": self.endpoint_of(node),
                     "PreferredAvailabilityZone": node.zone,
                     "CurrentRole": "primary" if node.is_primary else "replica",
                 }
@@ -159,7 +170,7 @@ class Group:
             "SnapshotRetentionLimit": self.options["SnapshotRetentionLimit"],
             "SnapshotWindow": self.options["SnapshotWindow"],
             "AuthTokenEnabled": False,
-            "TransitEncryptionEnabled": False,
+            **self._transit(),
             "AtRestEncryptionEnabled": False,
             "ARN": arn,
             "ReplicationGroupLogDeliveryEnabled": False,
@@ -176,7 +187,7 @@ class Group:
             "CacheNodeId": NODE_ID,
             "CacheNodeStatus": self.member_status,
             "CacheNodeCreateTime": node.created_at,
-            "Endpoint": node.endpoint,
+            "Endpoint": self.endpoint_of(node),
             "ParameterGroupStatus": self.parameter_status,
             "CustomerAvailabilityZone": node.zone,
         }
@@ -188,6 +199,12 @@ class Group:
         return {
             "EngineVersion": None if wanted.engine == current.engine else wanted.engine.version,
             "CacheNodeType": None if wanted.node_type == current.node_type else wanted.node_type,
+        }
+
+    def _transit(self) -> dict[str, Any]:
+        return {
+            "TransitEncryptionEnabled": self.serving.tls,
+            "TransitEncryptionMode": "required" if self.serving.tls else None,
         }
 
     def _notification(self) -> dict[str, Any] | None:

@@ -19,6 +19,8 @@ from helpers.rehearsal.elasticache import (
 )
 from helpers.rehearsal.elasticache.answers import not_offered
 from helpers.rehearsal.elasticache.api import Fault
+from helpers.rehearsal.elasticache.certificates import Certificates
+from helpers.rehearsal.elasticache.endpoints import Endpoints
 from helpers.rehearsal.elasticache.events import Events
 from helpers.rehearsal.elasticache.groups import Group
 from helpers.rehearsal.elasticache.nodes import Nodes
@@ -56,7 +58,9 @@ class Service:
         self.storage = Storage(endpoint, region, account)
         self.nodes = Nodes(directory / "nodes")
         self.relay = Relay()
-        self.work = Work(self.nodes, self.relay, self.events, self.lock)
+        self.certificates = Certificates(directory / "certificates")
+        self.endpoints = Endpoints(self.relay, self.certificates)
+        self.work = Work(self.nodes, self.relay, self.events, self.lock, self.endpoints)
 
     async def handle(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]

@@ -156,7 +156,6 @@ CREATE: dict[str, tuple[dict[str, Any], str, str]] = {
     "cluster mode": ({"NumNodeGroups": 2}, "InvalidParameterCombination", "not offered by the local cloud yet"),
     "a cluster mode parameter group": (
         {"CacheParameterGroupName": "default.redis6.x.cluster.on"}, "InvalidParameterCombination", "not offered"),
-    "encryption in transit": ({"TransitEncryptionEnabled": True}, "InvalidParameterCombination", "not offered"),
     "encryption at rest": ({"AtRestEncryptionEnabled": True}, "InvalidParameterCombination", "not offered"),
     "AUTH": ({"AuthToken": "a" * 16}, "InvalidParameterCombination", "not offered"),
     "user groups": ({"UserGroupIds": ["g"]}, "InvalidParameterCombination", "not offered"),
