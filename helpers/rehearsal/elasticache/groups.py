@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from helpers.rehearsal.elasticache.endpoints import Front, Serving
+from helpers.rehearsal.elasticache.logins import Authentication
 from helpers.rehearsal.elasticache.nodes import NODE_ID, Node, Settings
 from helpers.rehearsal.servers import HOST
 
@@ -51,6 +52,7 @@ class Group:
     serving: Serving = Serving()
     # By cluster id, where the nodes have endpoints of their own that outlast a server.
     fronts: dict[str, Front] = field(default_factory=dict)
+    authentication: Authentication = field(default_factory=Authentication)
     status: str = "creating"
     member_status: str = "creating"
     nodes: list[Node] = field(default_factory=list)
@@ -93,7 +95,7 @@ class Group:
             "Description": self.description,
             "GlobalReplicationGroupInfo": {},
             "Status": self.status,
-            "PendingModifiedValues": {},
+            "PendingModifiedValues": self.authentication.pending,
             "MemberClusters": self.member_ids,
             "NodeGroups": [self._node_group()] if self.nodes else [],
             "SnapshottingClusterId": self.options.get("SnapshottingClusterId"),
@@ -104,10 +106,11 @@ class Group:
             "ClusterEnabled": False,
             "ClusterMode": "disabled",
             "CacheNodeType": self.settings.node_type,
-            "AuthTokenEnabled": False,
+            **self.authentication.describe_token(),
             **self._transit(),
             "AtRestEncryptionEnabled": False,
             "ARN": arn,
+            "UserGroupIds": list(self.authentication.user_groups),
             "ReplicationGroupCreateTime": self.created_at,
             "DataTiering": "disabled",
             "AutoMinorVersionUpgrade": self.options["AutoMinorVersionUpgrade"],
@@ -169,7 +172,7 @@ class Group:
             ],
             "SnapshotRetentionLimit": self.options["SnapshotRetentionLimit"],
             "SnapshotWindow": self.options["SnapshotWindow"],
-            "AuthTokenEnabled": False,
+            **self.authentication.describe_token(),
             **self._transit(),
             "AtRestEncryptionEnabled": False,
             "ARN": arn,

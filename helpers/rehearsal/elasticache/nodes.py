@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.rehearsal.elasticache import access, parameters
+from helpers.rehearsal.elasticache.logins import Logins
 from helpers.rehearsal.engines import Engine
 from helpers.rehearsal.servers import HOST, Server
 from helpers.rehearsal.wire import Refused
@@ -34,6 +36,7 @@ class Settings:
     engine: Engine
     node_type: str
     values: Mapping[str, str] = field(default_factory=dict)
+    logins: Logins = field(default_factory=Logins, compare=False)
 
     @property
     def memory_limit(self) -> int:
@@ -132,6 +135,8 @@ class Nodes:
         self.access = access.Access()
         self.refuse_client_pause = False
         self._numbers = itertools.count(1)
+        # One at a time: the later call must not be overtaken by an earlier one with what was before.
+        self._applying = threading.Lock()
 
     def start(
         self,
@@ -150,7 +155,9 @@ class Nodes:
         config["client-output-buffer-limit"] = _by_class(config["client-output-buffer-limit"])
         # Data that does not fit must be seen as such: a limit during the load could evict it.
         limit = config.pop("maxmemory")
-        config |= self.access.directives(settings.engine, refuse_client_pause=self.refuse_client_pause)
+        config |= self.access.directives(
+            settings.engine, settings.logins.present, refuse_client_pause=self.refuse_client_pause
+        )
         server = Server(
             settings.engine,
             self.directory / f"{cluster_id}.{next(self._numbers)}",
@@ -168,9 +175,15 @@ class Nodes:
         return node
 
     def apply_access(self, node: Node) -> None:
-        """Bring the rights of applications on a running node to the cloud's present settings."""
-        rules = access.default_rules(node.engine, refuse_client_pause=self.refuse_client_pause)
-        node.command("ACL", "SETUSER", "default", *rules)
+        """Bring the users of applications on a running node to those of its group and the cloud's settings."""
+        with self._applying:
+            wanted = node.settings.logins.present
+            for login in wanted:
+                rules = access.rules_of(login, node.engine, refuse_client_pause=self.refuse_client_pause)
+                node.command("ACL", "SETUSER", login.name, *rules)
+            known = {name.decode() for name in node.command("ACL", "USERS")}
+            if gone := known - {login.name for login in wanted} - {access.ADMIN_USER}:
+                node.command("ACL", "DELUSER", *sorted(gone))
 
     def stop(self, node: Node) -> None:
         """End a node and remove its files."""

@@ -157,8 +157,6 @@ CREATE: dict[str, tuple[dict[str, Any], str, str]] = {
     "a cluster mode parameter group": (
         {"CacheParameterGroupName": "default.redis6.x.cluster.on"}, "InvalidParameterCombination", "not offered"),
     "encryption at rest": ({"AtRestEncryptionEnabled": True}, "InvalidParameterCombination", "not offered"),
-    "AUTH": ({"AuthToken": "a" * 16}, "InvalidParameterCombination", "not offered"),
-    "user groups": ({"UserGroupIds": ["g"]}, "InvalidParameterCombination", "not offered"),
 }  # fmt: skip
 
 
