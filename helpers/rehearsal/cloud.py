@@ -72,7 +72,7 @@ class Cloud:
         return self._ask("settings", changes)
 
     def status(self) -> dict[str, Any]:
-        """Return pid, endpoint, settings, and the replication groups with their server processes."""
+        """Return pid, endpoint, settings, and replication groups and lone cache clusters with their server processes."""
         return self._ask("status", {})
 
     def _ask(self, what: str, body: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:

@@ -174,24 +174,36 @@ class Control:
 
     def _status(self) -> dict[str, Any]:
         with self._service.lock:
-            groups = {
-                group.id: {
-                    "status": group.status,
-                    "endpoint": f"{group.primary_host}:{group.primary_port}",
-                    "nodes": {
-                        node.cluster_id: {
-                            "engine": str(node.engine),
-                            "role": "primary" if node.is_primary else "replica",
-                            "port": node.server.port,
-                            "pid": node.server.pid,
-                        }
-                        for node in group.nodes
-                    },
-                }
-                for group in self._service.groups.values()
-            }
+            groups = {group.id: _shown(group) for group in self._service.groups.values()}
+            clusters = {cluster.id: _shown(cluster) for cluster in self._service.clusters.values()}
         public = {name: value for name, value in self._facts.items() if name != "token"}
-        return {**public, "settings": self._settings(), "relay_pid": self._service.relay.pid, "groups": groups}
+        return {
+            **public,
+            "settings": self._settings(),
+            "relay_pid": self._service.relay.pid,
+            "groups": groups,
+            "clusters": clusters,
+        }
+
+
+def _shown(group: Any) -> dict[str, Any]:
+    """Return what the status says of a replication group, or of a cache cluster outside one."""
+    endpoint = f"{group.primary_host}:{group.primary_port}"
+    if group.alone:
+        endpoint = next((f"{front.host}:{front.port}" for front in group.fronts.values()), "")
+    return {
+        "status": group.status,
+        "endpoint": endpoint,
+        "nodes": {
+            node.cluster_id: {
+                "engine": str(node.engine),
+                "role": "primary" if node.is_primary else "replica",
+                "port": node.server.port,
+                "pid": node.server.pid,
+            }
+            for node in group.nodes
+        },
+    }
 
 
 async def _body(receive: Any) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.rehearsal.elasticache import authentication, catalogue
+from helpers.rehearsal.elasticache import authentication, catalogue, single_clusters
 from helpers.rehearsal.elasticache.answers import not_offered, page
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.elasticache.endpoints import Serving
@@ -39,7 +39,6 @@ _REFUSED_WHEN_SET = (
     "UserGroupIdsToRemove",
     "KmsKeyId",
     "GlobalReplicationGroupId",
-    "PrimaryClusterId",
     "NodeGroupConfiguration",
     "NodeGroupId",
     "ServerlessCacheSnapshotName",
@@ -62,6 +61,8 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
     """Start a new group, empty or from a backup."""
     _refuse_not_offered(parameters)
     name = check_name(parameters["ReplicationGroupId"], "ReplicationGroupId", LONGEST_ID)
+    if "PrimaryClusterId" in parameters:
+        return _create_around(service, parameters, name)
     count = _node_count(parameters)
     settings, parameter_group = _wanted_settings(service, parameters)
     options = {**DEFAULTS, **{key: value for key, value in parameters.items() if key in (*DEFAULTS, "Port")}}
@@ -96,6 +97,20 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
     return {"ReplicationGroup": shown}
 
 
+def _create_around(service: Service, parameters: dict[str, Any], name: str) -> dict[str, Any]:
+    """Start a group of a cache cluster that exists."""
+    _check_failover({**DEFAULTS, **parameters}, 1)
+    with service.lock:
+        if name in service.groups:
+            raise Fault("ReplicationGroupAlreadyExistsFault", f"Replication group {name} already exists.")
+        group = single_clusters.group_around(service, parameters, name)
+        service.groups[name] = group
+        service.tags[service.arn("replicationgroup", name)] = _tags(parameters)
+        shown = _describe(service, group)
+    service.in_background(lambda: single_clusters.finish(service, group))
+    return {"ReplicationGroup": shown}
+
+
 def describe_replication_groups(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
     """Show one group or all."""
     with service.lock:
@@ -107,15 +122,15 @@ def describe_replication_groups(service: Service, parameters: dict[str, Any]) ->
 
 
 def describe_cache_clusters(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Show the members of all groups, or one of them."""
+    """Show the members of all groups and the clusters outside them, or one of them."""
     wanted = parameters.get("CacheClusterId", "").lower()
-    # Every cluster of the local cloud is in a replication group.
     alone = parameters.get("ShowCacheClustersNotInReplicationGroups", False)
     with service.lock:
+        groups = service.clusters.values() if alone else service.all_groups()
         shown = [
             cluster
-            for name in ([] if alone else sorted(service.groups))
-            for cluster in service.groups[name].describe_clusters(
+            for group in sorted(groups, key=lambda group: group.id)
+            for cluster in group.describe_clusters(
                 lambda cluster_id: service.arn("cluster", cluster_id),
                 with_nodes=parameters.get("ShowCacheNodeInfo", False),
             )
@@ -229,7 +244,7 @@ def list_allowed_node_type_modifications(service: Service, parameters: dict[str,
 
 def parameter_group_changed(service: Service, changed: ParameterGroup) -> None:
     """Bring every group that uses a parameter group to its new values. The lock is held."""
-    for group in service.groups.values():
+    for group in service.all_groups():
         if group.parameter_group != changed.name or not group.nodes:
             continue
         group.parameter_status = "applying"
@@ -434,8 +449,9 @@ def _create(service: Service, group: Group, seed: Callable[[Path], None] | None)
         service.events.add(CLUSTER, node.cluster_id, f"Added cache node 0001 in availability zone {node.zone}")
         service.events.add(CLUSTER, node.cluster_id, "Cache cluster created")
     if seed is not None:
-        service.events.add(GROUP, group.id, f"Restore succeeded for replication group {group.id}")
-    service.events.add(GROUP, group.id, f"Replication group {group.id} created")
+        service.events.add(group.source_type, group.id, f"Restore succeeded for {group.title}")
+    if not group.alone:
+        service.events.add(GROUP, group.id, f"Replication group {group.id} created")
     with service.lock:
         _set_status(group, "available")
 
@@ -444,7 +460,8 @@ def _create_failed(service: Service, group: Group, error: Exception, *, seeded: 
     what = "Restore from the backup failed" if seeded else "Creation failed"
     for name in group.planned:
         service.events.add(CLUSTER, name, f"{what} for cache cluster {name}: {error}")
-    service.events.add(GROUP, group.id, f"{what} for replication group {group.id}: {error}")
+    if not group.alone:
+        service.events.add(GROUP, group.id, f"{what} for replication group {group.id}: {error}")
     with service.lock:
         group.status = "create-failed"
         group.member_status = "restore-failed" if seeded else "create-failed"
@@ -467,7 +484,7 @@ def _begin(service: Service, group: Group, change: Change) -> None:
     wanted = change.settings
     if wanted.engine != group.settings.engine:
         service.events.add(
-            GROUP, group.id, f"Engine upgrade of replication group {group.id} to {wanted.engine} has started"
+            group.source_type, group.id, f"Engine upgrade of {group.title} to {wanted.engine} has started"
         )
 
     def undo() -> None:
@@ -485,12 +502,12 @@ def _background(
         try:
             with group.work:
                 work()
-            message = f"Finished {what} of replication group {group.id}"
+            message = f"Finished {what} of {group.title}"
         except Exception as error:  # noqa: BLE001  whatever went wrong is told by an event
-            message = f"Failed {what} of replication group {group.id}: {error}"
+            message = f"Failed {what} of {group.title}: {error}"
             if undo is not None:
                 undo()
-        service.events.add(GROUP, group.id, message)
+        service.events.add(group.source_type, group.id, message)
         with service.lock:
             _set_status(group, "available")
 
@@ -501,13 +518,14 @@ def _apply(service: Service, group: Group, settings: Settings) -> None:
     """Bring a group to changed values of the parameter group that it uses."""
     try:
         with group.work:
-            if group.id not in service.groups:
-                return
+            with service.lock:
+                if not any(group is known for known in service.all_groups()):
+                    return
             service.work.configure(group, settings)
-        message = f"Updated parameter group {group.parameter_group} applied to replication group {group.id}"
+        message = f"Updated parameter group {group.parameter_group} applied to {group.title}"
     except Exception as error:  # noqa: BLE001
         message = f"Could not apply parameter group {group.parameter_group} to {group.id}: {error}"
-    service.events.add(GROUP, group.id, message)
+    service.events.add(group.source_type, group.id, message)
 
 
 def _delete(service: Service, group: Group, snapshot: Any) -> None:
@@ -520,10 +538,11 @@ def _delete(service: Service, group: Group, snapshot: Any) -> None:
         service.work.delete(group)
     for name in group.member_ids:
         service.events.add(CLUSTER, name, "Cache cluster deleted")
-    service.events.add(GROUP, group.id, f"Replication group {group.id} deleted")
+    if not group.alone:
+        service.events.add(GROUP, group.id, f"Replication group {group.id} deleted")
     with service.lock:
-        service.groups.pop(group.id, None)
-        service.tags.pop(service.arn("replicationgroup", group.id), None)
+        (service.clusters if group.alone else service.groups).pop(group.id, None)
+        service.tags.pop(service.arn("cluster" if group.alone else "replicationgroup", group.id), None)
 
 
 OPERATIONS = {

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from helpers.rehearsal.elasticache.endpoints import Front, Serving
+from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
 from helpers.rehearsal.elasticache.logins import Authentication
 from helpers.rehearsal.elasticache.nodes import NODE_ID, Node, Settings
 from helpers.rehearsal.servers import HOST
@@ -53,6 +54,8 @@ class Group:
     # By cluster id, where the nodes have endpoints of their own that outlast a server.
     fronts: dict[str, Front] = field(default_factory=dict)
     authentication: Authentication = field(default_factory=Authentication)
+    # A cache cluster outside any replication group: one node, no endpoints but the node's own.
+    alone: bool = False
     status: str = "creating"
     member_status: str = "creating"
     nodes: list[Node] = field(default_factory=list)
@@ -63,6 +66,21 @@ class Group:
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     # One piece of work at a time: a parameter change waits until an upgrade is over.
     work: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """Return what this is in words."""
+        return "cache cluster" if self.alone else "replication group"
+
+    @property
+    def title(self) -> str:
+        """Return what the group is called in sentences."""
+        return f"{self.kind} {self.id}"
+
+    @property
+    def source_type(self) -> str:
+        """Return what events call it."""
+        return CLUSTER if self.alone else GROUP
 
     @property
     def member_ids(self) -> list[str]:
@@ -148,7 +166,7 @@ class Group:
         settings = node.settings if node else self.settings
         shown = {
             "CacheClusterId": name,
-            "ReplicationGroupId": self.id,
+            "ReplicationGroupId": None if self.alone else self.id,
             "CacheClusterStatus": "snapshotting" if self.snapshotting == name else self.member_status,
             "CacheNodeType": settings.node_type,
             "Engine": settings.engine.name,

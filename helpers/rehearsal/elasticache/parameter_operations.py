@@ -57,7 +57,7 @@ def delete_cache_parameter_group(service: Service, parameters: dict[str, Any]) -
         group = service.parameter_groups.own(parameters["CacheParameterGroupName"])
         users = [
             user.id
-            for user in service.groups.values()
+            for user in service.all_groups()
             if group.name in (user.parameter_group, user.pending.parameter_group)
         ]
         if users:

@@ -99,7 +99,7 @@ def delete_cache_subnet_group(service: Service, parameters: dict[str, Any]) -> d
     with service.lock:
         if name not in service.subnet_groups:
             raise Fault("CacheSubnetGroupNotFoundFault", f"Cache Subnet Group {name} does not exist.")
-        if any(group.options["CacheSubnetGroupName"].lower() == name for group in service.groups.values()):
+        if any(group.options["CacheSubnetGroupName"].lower() == name for group in service.all_groups()):
             raise Fault("CacheSubnetGroupInUse", f"Cache subnet group {name} is currently in use.")
         service.tags.pop(service.subnet_groups.pop(name)["ARN"], None)
     return {}
@@ -140,7 +140,7 @@ def _tags_of(service: Service, arn: str) -> dict[str, str]:
     kind, _, name = arn.removeprefix(prefix).partition(":")
     if not arn.startswith(prefix) or not name:
         raise Fault("InvalidARNFault", f"{arn} is not the ARN of a resource of this account and region.")
-    clusters = {node.cluster_id for group in service.groups.values() for node in group.nodes}
+    clusters = service.cluster_ids()
     known = {
         "replicationgroup": (service.groups, "ReplicationGroupNotFoundFault"),
         "cluster": (clusters, "CacheClusterNotFoundFault"),

@@ -15,6 +15,7 @@ from helpers.rehearsal.elasticache import (
     group_operations,
     parameter_operations,
     reference_operations,
+    single_cluster_operations,
     snapshot_operations,
 )
 from helpers.rehearsal.elasticache.answers import not_offered
@@ -38,6 +39,7 @@ OPERATIONS: dict[str, Operation] = {
     **snapshot_operations.OPERATIONS,
     **parameter_operations.OPERATIONS,
     **reference_operations.OPERATIONS,
+    **single_cluster_operations.OPERATIONS,
 }
 
 
@@ -52,6 +54,8 @@ class Service:
         self.events = Events()
         self.parameter_groups = ParameterGroups()
         self.groups: dict[str, Group] = {}
+        # Cache clusters outside any replication group, each as a group of its one node.
+        self.clusters: dict[str, Group] = {}
         self.snapshots = Snapshots(directory / "snapshots")
         self.subnet_groups: dict[str, dict[str, Any]] = {}
         self.tags: dict[str, dict[str, str]] = {}
@@ -99,10 +103,20 @@ class Service:
 
     def group_of_cluster(self, cluster_id: str) -> Group:
         """Return the group that a running cluster is a member of, or raise the service's error."""
-        for group in self.groups.values():
-            if cluster_id.lower() in [node.cluster_id for node in group.nodes]:
+        for group in self.all_groups():
+            if cluster_id.lower() in [node.cluster_id for node in group.nodes] or (
+                group.alone and group.id == cluster_id.lower()
+            ):
                 return group
         raise Fault("CacheClusterNotFoundFault", f"CacheCluster not found: {cluster_id}")
+
+    def all_groups(self) -> list[Group]:
+        """Return the replication groups, and the cache clusters outside them."""
+        return [*self.groups.values(), *self.clusters.values()]
+
+    def cluster_ids(self) -> set[str]:
+        """Return the ids of all cache clusters, running or planned."""
+        return {name for group in self.all_groups() for name in group.member_ids}
 
     def in_background(self, work: Callable[[], None]) -> None:
         """Run something that takes time in a thread of its own."""
@@ -112,14 +126,14 @@ class Service:
         """Set whether applications may run CLIENT PAUSE, on all nodes, now and from now on."""
         self.nodes.refuse_client_pause = refuse
         with self.lock:
-            nodes = [node for group in self.groups.values() for node in group.nodes]
+            nodes = [node for group in self.all_groups() for node in group.nodes]
         for node in nodes:
             self.nodes.apply_access(node)
 
     def close(self) -> None:
         """End every server and the relay."""
         with self.lock:
-            groups = list(self.groups.values())
+            groups = self.all_groups()
         for group in groups:
             for node in group.nodes:
                 self.nodes.stop(node)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.rehearsal.elasticache.answers import not_offered, page
 from helpers.rehearsal.elasticache.api import Fault
-from helpers.rehearsal.elasticache.events import GROUP
+from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
 from helpers.rehearsal.elasticache.groups import Group
 from helpers.rehearsal.elasticache.nodes import Node
 from helpers.rehearsal.elasticache.parameter_groups import check_name
@@ -30,8 +30,8 @@ def create_snapshot(service: Service, parameters: dict[str, Any]) -> dict[str, A
         name = service.snapshots.check_new(check_name(parameters["SnapshotName"], "SnapshotName", LONGEST_NAME))
         if group.status != "available":
             raise Fault(
-                "InvalidReplicationGroupStateFault",
-                f"Replication group {group.id} is {group.status}: a snapshot needs it to be available.",
+                "InvalidCacheClusterStateFault" if group.alone else "InvalidReplicationGroupStateFault",
+                f"{group.title.capitalize()} is {group.status}: a snapshot needs it to be available.",
             )
         snapshot = service.snapshots.begin(name, group, node, by_cluster=by_cluster)
         group.status, group.snapshotting = "snapshotting", node.cluster_id
@@ -104,17 +104,17 @@ def delete_snapshot(service: Service, parameters: dict[str, Any]) -> dict[str, A
 def take(service: Service, group: Group, snapshot: Snapshot) -> bool:
     """Save a snapshot's node into its file; return False, with an event and no snapshot, where that fails."""
     node = group.node(snapshot.node["CacheClusterId"])
-    about = f"snapshot with ID '{snapshot.name}' of replication group with ID '{group.id}'"
+    about = f"snapshot with ID '{snapshot.name}' of {group.kind} with ID '{group.id}'"
     try:
         snapshot.size = service.work.save(group, node, snapshot.file)
     except Exception as error:  # noqa: BLE001  whatever went wrong is told by an event
         with service.lock:
             service.snapshots.remove(snapshot.name)
-        service.events.add(GROUP, group.id, f"Snapshot failed for {about}: {error}")
+        service.events.add(group.source_type, group.id, f"Snapshot failed for {about}: {error}")
         return False
     with service.lock:
         snapshot.status = "available"
-    service.events.add(GROUP, group.id, f"Snapshot succeeded for {about}")
+    service.events.add(group.source_type, group.id, f"Snapshot succeeded for {about}")
     return True
 
 
@@ -125,6 +125,8 @@ def _source(service: Service, parameters: dict[str, Any]) -> tuple[Group, Node, 
         raise Fault("InvalidParameterCombinationException", "Give either ReplicationGroupId or CacheClusterId.")
     if cluster_id is not None:
         group = service.group_of_cluster(cluster_id)
+        if not group.nodes:
+            raise Fault("InvalidCacheClusterStateFault", f"Cache cluster {group.id} is {group.status}.")
         return group, group.node(cluster_id.lower()), True
     group = service.group(parameters["ReplicationGroupId"])
     if not group.nodes:
@@ -152,7 +154,7 @@ def _export(service: Service, source: Snapshot, target: str, bucket: str) -> dic
             message = f"Export succeeded for {about}"
         except Exception as error:  # noqa: BLE001  whatever went wrong is told by an event
             message = f"Export failed for {about}: {error}"
-        service.events.add(GROUP, origin, message)
+        service.events.add(GROUP if "ReplicationGroupId" in source.origin else CLUSTER, origin, message)
         with service.lock:
             source.status = "available"
 

@@ -102,6 +102,11 @@ class Work:
             self.nodes.stop(node)
             self.events.add(CLUSTER, node.cluster_id, "Cache cluster deleted")
 
+    def lead(self, group: Group) -> None:
+        """Lead the endpoints of a group to the nodes that it has."""
+        readers = [node.server.port for node in group.replicas or [group.primary]]
+        self._lead(group, [group.primary.server.port], readers)
+
     def save(self, group: Group, node: Node, target: Path) -> int:
         """Save a node to an RDB file that has every write acknowledged before now; return its bytes."""
         reached = group.primary.offset()
@@ -112,8 +117,9 @@ class Work:
         """End everything that belongs to a group."""
         for node in group.nodes:
             self.nodes.stop(node)
-        self.relay.close(group.primary_port, host=group.primary_host)
-        self.relay.close(group.reader_port, host=group.reader_host)
+        if not group.alone:
+            self.relay.close(group.primary_port, host=group.primary_host)
+            self.relay.close(group.reader_port, host=group.reader_host)
         for front in group.fronts.values():
             self.relay.close(front.port, host=front.host)
 
@@ -208,6 +214,8 @@ class Work:
 
     def _lead(self, group: Group, primary: list[int] | None, readers: list[int]) -> None:
         """Lead the group's endpoints to server ports; the primary's, with None, where it led before."""
+        if group.alone:
+            return
         if primary is not None:
             self.relay.point(group.primary_port, primary, host=group.primary_host)
         self.relay.point(group.reader_port, readers, host=group.reader_host)
@@ -233,7 +241,8 @@ class Work:
     def _say(self, group: Group, nodes: list[Node], what: str) -> None:
         for node in nodes:
             self.events.add(CLUSTER, node.cluster_id, f"Cache node 0001 replaced: {what}")
-        self.events.add(GROUP, group.id, f"Replication group {group.id} now runs {what}")
+        if not group.alone:
+            self.events.add(GROUP, group.id, f"Replication group {group.id} now runs {what}")
 
 
 def _wait_linked(nodes: list[Node]) -> None:

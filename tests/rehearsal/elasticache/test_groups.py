@@ -174,7 +174,6 @@ def test_what_comes_later_is_refused_and_not_pretended(sessions: Any) -> None:
     client = sessions.elasticache
     for call, options in (
         (client.test_failover, {"ReplicationGroupId": "sessions", "NodeGroupId": "0001"}),
-        (client.create_cache_cluster, {"CacheClusterId": "c", "Engine": "redis"}),
         (client.create_serverless_cache, {"ServerlessCacheName": "s", "Engine": "redis"}),
         (client.create_global_replication_group,
          {"GlobalReplicationGroupIdSuffix": "g", "PrimaryReplicationGroupId": "sessions"}),
