@@ -68,8 +68,19 @@ class Cloud:
         }
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """Change settings of the cloud (refuse_client_pause: bool) and return all of them."""
+        """Change settings of the cloud and return all of them.
+
+        refuse_client_pause: bool; fail_next: list of the outcomes of `fail_next` that are still to come.
+        """
         return self._ask("settings", changes)
+
+    def fail_next(self, *outcomes: str) -> None:
+        """Make creations of replication groups fail, each outcome once; no outcome takes back what was ordered.
+
+        "create-failed" is how the next one ends; "restore-failed" is how the members of the next one
+        that starts from a backup end (the group is create-failed, as on AWS). An event says why.
+        """
+        self.settings(fail_next=list(outcomes))
 
     def status(self) -> dict[str, Any]:
         """Return pid, endpoint, settings, and replication groups and lone cache clusters with their server processes."""

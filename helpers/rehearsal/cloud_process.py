@@ -159,6 +159,13 @@ class Control:
                 await _reply(send, 200, self._status())
             case "settings":
                 changes = json.loads(body or b"{}")
+                if "fail_next" in changes:
+                    try:
+                        with self._service.lock:
+                            self._service.faults.order(changes["fail_next"])
+                    except ValueError as error:
+                        await _reply(send, 400, {"error": str(error)})
+                        return
                 if "refuse_client_pause" in changes:
                     refuse = bool(changes["refuse_client_pause"])
                     await asyncio.to_thread(self._service.refuse_client_pause, refuse)
@@ -170,7 +177,10 @@ class Control:
                 await _reply(send, 404, {"error": f"There is no control request {other!r}."})
 
     def _settings(self) -> dict[str, Any]:
-        return {"refuse_client_pause": self._service.nodes.refuse_client_pause}
+        return {
+            "refuse_client_pause": self._service.nodes.refuse_client_pause,
+            "fail_next": self._service.faults.ordered,
+        }
 
     def _status(self) -> dict[str, Any]:
         with self._service.lock:

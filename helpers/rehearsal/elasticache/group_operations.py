@@ -15,6 +15,7 @@ from helpers.rehearsal.elasticache.answers import not_offered, page
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.elasticache.endpoints import Serving
 from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
+from helpers.rehearsal.elasticache.faults import OrderedFailure
 from helpers.rehearsal.elasticache.groups import DEFAULTS, Change, Group
 from helpers.rehearsal.elasticache.logins import Logins
 from helpers.rehearsal.elasticache.nodes import Settings
@@ -93,7 +94,11 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
         service.groups[name] = group
         service.tags[service.arn("replicationgroup", name)] = _tags(parameters)
         shown = _describe(service, group)
-    service.in_background(lambda: _create(service, group, seed))
+        ordered = service.faults.take(seeded=bool(seed))
+    if ordered is not None:
+        service.in_background(lambda: _create_failed(service, group, ordered, seeded=ordered.seeded))
+    else:
+        service.in_background(lambda: _create(service, group, seed))
     return {"ReplicationGroup": shown}
 
 
@@ -465,6 +470,8 @@ def _create_failed(service: Service, group: Group, error: Exception, *, seeded: 
     with service.lock:
         group.status = "create-failed"
         group.member_status = "restore-failed" if seeded else "create-failed"
+        if isinstance(error, OrderedFailure):
+            group.member_status = error.member_status
 
 
 def _begin(service: Service, group: Group, change: Change) -> None:

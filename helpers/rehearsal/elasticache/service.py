@@ -23,6 +23,7 @@ from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.elasticache.certificates import Certificates
 from helpers.rehearsal.elasticache.endpoints import Endpoints
 from helpers.rehearsal.elasticache.events import Events
+from helpers.rehearsal.elasticache.faults import Faults
 from helpers.rehearsal.elasticache.groups import Group
 from helpers.rehearsal.elasticache.nodes import Nodes
 from helpers.rehearsal.elasticache.parameter_groups import ParameterGroups
@@ -52,6 +53,7 @@ class Service:
         # Held while state is read or changed, never while a server or S3 is asked.
         self.lock = threading.RLock()
         self.events = Events()
+        self.faults = Faults()
         self.parameter_groups = ParameterGroups()
         self.groups: dict[str, Group] = {}
         # Cache clusters outside any replication group, each as a group of its one node.
