@@ -60,7 +60,10 @@ class Access:
         return {
             "user": [
                 *(
-                    f"{login.name} {' '.join(rules_of(login, engine, refuse_client_pause=refuse_client_pause))}"
+                    " ".join(
+                        _quoted(word)
+                        for word in [login.name, *rules_of(login, engine, refuse_client_pause=refuse_client_pause)]
+                    )
                     for login in logins
                 ),
                 f"{ADMIN_USER} reset on >{self.password} ~* &* +@all",
@@ -79,3 +82,10 @@ def rules_of(login: Login, engine: Engine, *, refuse_client_pause: bool) -> list
     if refuse_client_pause:
         rules.append("-client|pause" if whole else _CLIENT_BUT_PAUSE_6 if everything else "-client")
     return login.rules() + " ".join(rules).split()
+
+
+def _quoted(word: str) -> str:
+    """Return a word as the configuration file takes it."""
+    if not set(word) & set("\"'\\"):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'

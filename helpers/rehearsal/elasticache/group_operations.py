@@ -35,9 +35,6 @@ DEFAULT_ENGINE = "redis"
 
 # What the local cloud has not got yet, and would otherwise have to pretend.
 _REFUSED_WHEN_SET = (
-    "UserGroupIds",
-    "UserGroupIdsToAdd",
-    "UserGroupIdsToRemove",
     "KmsKeyId",
     "GlobalReplicationGroupId",
     "NodeGroupConfiguration",
@@ -49,7 +46,6 @@ _REFUSED_WHEN_SET = (
 _REFUSED_WHEN_TRUE = (
     "AtRestEncryptionEnabled",
     "DataTieringEnabled",
-    "RemoveUserGroups",
 )
 # What a modification changes by replacing or configuring nodes.
 _OF_THE_NODES = {"Engine", "EngineVersion", "CacheNodeType", "CacheParameterGroupName"}
@@ -70,7 +66,7 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
     _check_failover(options, count)
     _check_subnet_group(service, options["CacheSubnetGroupName"])
     serving = _serving(parameters)
-    who = authentication.of_new_group(service, parameters)
+    who = authentication.of_new_group(service, parameters, settings.engine)
     seed = _seed(service, parameters)
     with service.lock:
         if name in service.groups:
@@ -155,6 +151,8 @@ def modify_replication_group(service: Service, parameters: dict[str, Any]) -> di
             raise not_offered("Turning encryption in transit on or off on a group that runs")
         who = authentication.wanted(service, group, parameters)
         change = _wanted_change(service, group, parameters)
+        if change.settings is not None:
+            authentication.check_engine(service, group.authentication, change.settings)
         if who is not None and not _OF_THE_NODES.isdisjoint(parameters):
             raise not_offered("Changing who may log in and the nodes in one request")
         options = {**group.options, **{key: value for key, value in parameters.items() if key in DEFAULTS}}
@@ -164,7 +162,7 @@ def modify_replication_group(service: Service, parameters: dict[str, Any]) -> di
         group.description = parameters.get("ReplicationGroupDescription", group.description)
         if who is not None:
             # At once, whatever ApplyImmediately says: AWS's own examples leave it out.
-            group.authentication.pending = authentication.pending(parameters)
+            group.authentication = replace(group.authentication, pending=authentication.pending(parameters))
             _set_status(group, "modifying")
             work = functools.partial(authentication.apply, service, group, who)
             _background(service, group, work, "changing the authentication")

@@ -48,6 +48,12 @@ class Authentication:
     # What PendingModifiedValues shows while a change is under way.
     pending: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def all_user_groups(self) -> set[str]:
+        """Return the user groups that let in, and those that a change under way adds."""
+        added = self.pending.get("UserGroups", {}).get("UserGroupIdsToAdd") or []
+        return {*self.user_groups, *(name.lower() for name in added)}
+
     def describe_token(self) -> dict[str, Any]:
         """Return what group and members show of the AUTH token, which is never the token."""
         return {"AuthTokenEnabled": bool(self.tokens), "AuthTokenLastModifiedDate": self.tokens_changed_at}

@@ -146,6 +146,8 @@ def _tags_of(service: Service, arn: str) -> dict[str, str]:
         "cluster": (clusters, "CacheClusterNotFoundFault"),
         "snapshot": ({snapshot.name for snapshot in service.snapshots.all()}, "SnapshotNotFoundFault"),
         "parametergroup": ({g.name for g in service.parameter_groups.all()}, "CacheParameterGroupNotFoundFault"),
+        "user": (service.users.users, "UserNotFoundFault"),
+        "usergroup": (service.users.groups, "UserGroupNotFoundFault"),
         "subnetgroup": (service.subnet_groups, "CacheSubnetGroupNotFoundFault"),
     }
     names, missing = known.get(kind, ((), "InvalidARNFault"))
@@ -189,8 +191,6 @@ OPERATIONS = {
     "DescribeServiceUpdates": describe_nothing("ServiceUpdates"),
     "DescribeUpdateActions": describe_nothing("UpdateActions"),
     "DescribeReservedCacheNodes": describe_nothing("ReservedCacheNodes"),
-    "DescribeUsers": describe_nothing("Users"),
-    "DescribeUserGroups": describe_nothing("UserGroups"),
     "DescribeServerlessCaches": describe_nothing("ServerlessCaches"),
     "DescribeGlobalReplicationGroups": describe_nothing("GlobalReplicationGroups"),
     "CreateCacheSubnetGroup": create_cache_subnet_group,

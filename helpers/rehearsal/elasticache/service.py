@@ -17,6 +17,7 @@ from helpers.rehearsal.elasticache import (
     reference_operations,
     single_cluster_operations,
     snapshot_operations,
+    user_operations,
 )
 from helpers.rehearsal.elasticache.answers import not_offered
 from helpers.rehearsal.elasticache.api import Fault
@@ -29,6 +30,7 @@ from helpers.rehearsal.elasticache.nodes import Nodes
 from helpers.rehearsal.elasticache.parameter_groups import ParameterGroups
 from helpers.rehearsal.elasticache.snapshots import Snapshots
 from helpers.rehearsal.elasticache.storage import Storage
+from helpers.rehearsal.elasticache.users import Users
 from helpers.rehearsal.elasticache.work import Work
 from helpers.rehearsal.relay import Relay
 
@@ -41,6 +43,7 @@ OPERATIONS: dict[str, Operation] = {
     **parameter_operations.OPERATIONS,
     **reference_operations.OPERATIONS,
     **single_cluster_operations.OPERATIONS,
+    **user_operations.OPERATIONS,
 }
 
 
@@ -54,6 +57,7 @@ class Service:
         self.lock = threading.RLock()
         self.events = Events()
         self.faults = Faults()
+        self.users = Users()
         self.parameter_groups = ParameterGroups()
         self.groups: dict[str, Group] = {}
         # Cache clusters outside any replication group, each as a group of its one node.
