@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.rehearsal.elasticache import authentication, catalogue, single_clusters
+from helpers.rehearsal.elasticache import authentication, catalogue, single_clusters, tiering
 from helpers.rehearsal.elasticache.answers import not_offered, page
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.elasticache.endpoints import Serving
@@ -43,10 +43,6 @@ _REFUSED_WHEN_SET = (
     "CacheSecurityGroupNames",
     "Durability",
 )
-_REFUSED_WHEN_TRUE = (
-    "AtRestEncryptionEnabled",
-    "DataTieringEnabled",
-)
 # What a modification changes by replacing or configuring nodes.
 _OF_THE_NODES = {"Engine", "EngineVersion", "CacheNodeType", "CacheParameterGroupName"}
 
@@ -65,6 +61,7 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
     options = {**DEFAULTS, **{key: value for key, value in parameters.items() if key in (*DEFAULTS, "Port")}}
     _check_failover(options, count)
     _check_subnet_group(service, options["CacheSubnetGroupName"])
+    tiering.check_new(parameters, settings)
     serving = _serving(parameters)
     who = authentication.of_new_group(service, parameters, settings.engine)
     seed = _seed(service, parameters)
@@ -85,6 +82,8 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
             reader_host=reader[0],
             serving=serving,
             authentication=who,
+            # Source: AWS, CreateReplicationGroup: "Default: true when using Valkey, false when using Redis OSS".
+            at_rest=parameters.get("AtRestEncryptionEnabled", settings.engine.name == "valkey"),
             planned=[f"{name}-{number:03d}" for number in range(1, count + 1)],
         )
         service.groups[name] = group
@@ -285,9 +284,6 @@ def _refuse_not_offered(parameters: dict[str, Any]) -> None:
     for name in _REFUSED_WHEN_SET:
         if name in parameters:
             raise not_offered(name)
-    for name in _REFUSED_WHEN_TRUE:
-        if parameters.get(name):
-            raise not_offered(name)
     if "TransitEncryptionMode" in parameters and not parameters.get("TransitEncryptionEnabled"):
         raise Fault(InvalidCombination, "TransitEncryptionMode needs TransitEncryptionEnabled to be true.")
     if parameters.get("TransitEncryptionMode", "required") != "required":
@@ -384,6 +380,7 @@ def _wanted_change(service: Service, group: Group, parameters: dict[str, Any]) -
     node_type = catalogue.check_node_type(parameters.get("CacheNodeType", base.node_type))
     chosen = _chosen_parameter_group(service, group, engine, parameters.get("CacheParameterGroupName"))
     settings = Settings(engine, node_type, dict(chosen.values), current.logins)
+    tiering.check_change(current, settings)
     return Change(
         settings if (engine, node_type) != (current.engine, current.node_type) else None,
         chosen.name if chosen.name != group.parameter_group else None,
@@ -426,7 +423,9 @@ def _seed(service: Service, parameters: dict[str, Any]) -> Callable[[Path], None
         return lambda file: service.storage.download(bucket, key, file)
     if name:
         with service.lock:
-            source = service.snapshots.ready(name).file
+            snapshot = service.snapshots.ready(name)
+            tiering.check_restore(snapshot, parameters.get("CacheNodeType", DEFAULT_NODE_TYPE))
+            source = snapshot.file
         return lambda file: _copy(source, file)
     return None
 

@@ -1,4 +1,9 @@
-"""What the service knows about a replication group, and how it shows it."""
+"""What the service knows about a replication group, and how it shows it.
+
+Encryption at rest is a property that is kept and shown as AWS shows it, so that a runbook can check
+and repeat it. Nothing on this machine is encrypted by it: the files of the local cloud are as
+private as their owner's directory.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from helpers.rehearsal.elasticache.catalogue import tiered
 from helpers.rehearsal.elasticache.endpoints import Front, Serving
 from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
 from helpers.rehearsal.elasticache.logins import Authentication
@@ -56,6 +62,7 @@ class Group:
     authentication: Authentication = field(default_factory=Authentication)
     # A cache cluster outside any replication group: one node, no endpoints but the node's own.
     alone: bool = False
+    at_rest: bool = False
     status: str = "creating"
     member_status: str = "creating"
     nodes: list[Node] = field(default_factory=list)
@@ -126,11 +133,12 @@ class Group:
             "CacheNodeType": self.settings.node_type,
             **self.authentication.describe_token(),
             **self._transit(),
-            "AtRestEncryptionEnabled": False,
+            "AtRestEncryptionEnabled": self.at_rest,
+            "StorageEncryptionType": "sse-elasticache" if self.at_rest else "none",
             "ARN": arn,
             "UserGroupIds": list(self.authentication.user_groups),
             "ReplicationGroupCreateTime": self.created_at,
-            "DataTiering": "disabled",
+            "DataTiering": _enabled(tiered(self.settings.node_type)),
             "AutoMinorVersionUpgrade": self.options["AutoMinorVersionUpgrade"],
             "NetworkType": "ipv4",
             "IpDiscovery": "ipv4",
@@ -192,7 +200,7 @@ class Group:
             "SnapshotWindow": self.options["SnapshotWindow"],
             **self.authentication.describe_token(),
             **self._transit(),
-            "AtRestEncryptionEnabled": False,
+            "AtRestEncryptionEnabled": self.at_rest,
             "ARN": arn,
             "ReplicationGroupLogDeliveryEnabled": False,
             "LogDeliveryConfigurations": [],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helpers.rehearsal.elasticache import group_operations
+from helpers.rehearsal.elasticache import catalogue, group_operations
 from helpers.rehearsal.elasticache.answers import not_offered
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.elasticache.endpoints import Serving
@@ -38,6 +38,8 @@ def create_cache_cluster(service: Service, parameters: dict[str, Any]) -> dict[s
     name = check_name(parameters["CacheClusterId"], "CacheClusterId", LONGEST_ID)
     _check_offered(parameters)
     settings, parameter_group = group_operations._wanted_settings(service, parameters)
+    if catalogue.tiered(settings.node_type):
+        raise Fault(InvalidCombination, f"Node type {settings.node_type} (data tiering) needs a replication group.")
     options = {**DEFAULTS, **{key: value for key, value in parameters.items() if key in (*DEFAULTS, "Port")}}
     group_operations._check_subnet_group(service, options["CacheSubnetGroupName"])
     port = group_operations._serving(parameters).port

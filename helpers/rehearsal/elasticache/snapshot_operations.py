@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from helpers.rehearsal.elasticache import tiering
 from helpers.rehearsal.elasticache.answers import not_offered, page
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
@@ -75,6 +76,7 @@ def copy_snapshot(service: Service, parameters: dict[str, Any]) -> dict[str, Any
         source = service.snapshots.ready(parameters["SourceSnapshotName"].lower())
         service.snapshots.check_new(target)
     if bucket:
+        tiering.check_export(source)
         service.storage.check_export(bucket, target + SHARD_SUFFIX)
         return {"Snapshot": _export(service, source, target, bucket)}
     with service.lock:

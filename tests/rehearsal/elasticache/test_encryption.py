@@ -133,3 +133,14 @@ def test_what_is_not_offered_of_encryption_is_refused(sealed: Any) -> None:
     ):
         assert sealed.refusal(call, **options) == "InvalidParameterCombination"
         assert words in sealed.last_message
+
+
+def test_encryption_at_rest_is_a_property_with_the_defaults_of_each_engine(sealed: Any) -> None:
+    for name, options, expected in (
+        ("plain", {"Engine": OLD.name, "EngineVersion": OLD.minor}, OLD.name == "valkey"),
+        ("kept", {"Engine": OLD.name, "EngineVersion": OLD.minor, "AtRestEncryptionEnabled": True}, True),
+        ("modern", {"Engine": NEW.name, "EngineVersion": NEW.minor}, NEW.name == "valkey"),
+    ):
+        shown = sealed.create(name, **options)
+        assert shown["AtRestEncryptionEnabled"] == sealed.member(f"{name}-001")["AtRestEncryptionEnabled"] == expected
+        assert shown["StorageEncryptionType"] == ("sse-elasticache" if expected else "none")

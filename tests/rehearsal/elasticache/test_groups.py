@@ -156,7 +156,7 @@ CREATE: dict[str, tuple[dict[str, Any], str, str]] = {
     "cluster mode": ({"NumNodeGroups": 2}, "InvalidParameterCombination", "not offered by the local cloud yet"),
     "a cluster mode parameter group": (
         {"CacheParameterGroupName": "default.redis6.x.cluster.on"}, "InvalidParameterCombination", "not offered"),
-    "encryption at rest": ({"AtRestEncryptionEnabled": True}, "InvalidParameterCombination", "not offered"),
+    "a key of one's own": ({"AtRestEncryptionEnabled": True, "KmsKeyId": "k"}, "InvalidParameterCombination", "not offered"),
 }  # fmt: skip
 
 
