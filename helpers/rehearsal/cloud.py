@@ -83,7 +83,7 @@ class Cloud:
         self.settings(fail_next=list(outcomes))
 
     def status(self) -> dict[str, Any]:
-        """Return pid, endpoint, settings, and replication groups and lone cache clusters with their server processes."""
+        """Return pid, endpoint, settings, replication groups and lone cache clusters with their servers."""
         return self._ask("status", {})
 
     def _ask(self, what: str, body: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Faults:
         """Wait for these, and no longer for others. Raises ValueError for an outcome that is not known."""
         wanted = set(outcomes)
         if unknown := wanted - {CREATE_FAILED, RESTORE_FAILED}:
-            raise ValueError(f"A creation can be made to end as {CREATE_FAILED} or {RESTORE_FAILED}, not {min(unknown)}.")
+            raise ValueError(f"A creation can end as {CREATE_FAILED} or {RESTORE_FAILED}, not as {min(unknown)}.")
         self._ordered = wanted
 
     def take(self, *, seeded: bool) -> OrderedFailure | None:

@@ -118,7 +118,8 @@ def _check_offered(parameters: dict[str, Any]) -> None:
     if engine == "valkey":
         raise Fault(
             InvalidValue,
-            "This API doesn't support Valkey engine. Please use CreateReplicationGroup API for Valkey cluster creation.",
+            "This API doesn't support Valkey engine. "
+            "Please use CreateReplicationGroup API for Valkey cluster creation.",
         )
     if engine == "memcached":
         raise not_offered("Memcached")

@@ -53,7 +53,8 @@ def check_restore(snapshot: Snapshot, node_type: str) -> None:
     if is_tiered(snapshot) and not catalogue.tiered(node_type):
         raise Fault(
             InvalidCombination,
-            f"Snapshot {snapshot.name} is of nodes with data tiering: it can be restored to r6gd only, not to {node_type}.",
+            f"Snapshot {snapshot.name} is of nodes with data tiering: it can be restored to r6gd only, "
+            f"not to {node_type}.",
         )
 
 

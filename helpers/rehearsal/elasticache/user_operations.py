@@ -182,7 +182,7 @@ def delete_user_group(service: Service, parameters: dict[str, Any]) -> dict[str,
     with service.lock:
         group = _active_group(service, parameters["UserGroupId"])
         if used := _replication_groups(service, group):
-            raise Fault("InvalidUserGroupStateFault", f"User group {group.id} is in use by replication group {used[0].id}.")
+            raise Fault("InvalidUserGroupStateFault", f"User group {group.id} is in use by {used[0].title}.")
         group.status = "deleting"
         shown = _describe_group(service, group)
         service.users.groups.pop(group.id)

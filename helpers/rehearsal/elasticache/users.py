@@ -109,9 +109,9 @@ class Users:
         members = [self.user(user_id) for user_id in user_ids]
         for user in members:
             if engine == "redis" and user.engine != "redis":
-                raise Fault(InvalidValue, f"User {user.id} is of engine {user.engine}: a redis user group cannot have it.")
+                raise Fault(InvalidValue, f"User {user.id} is for {user.engine}: a redis user group cannot have it.")
             if engine == "valkey" and not user.hashes:
-                raise Fault(InvalidValue, f"User {user.id} needs no password, which a valkey user group does not allow.")
+                raise Fault(InvalidValue, f"User {user.id} needs no password, which valkey does not allow.")
         names = [user.name for user in members]
         if len(set(names)) != len(names):
             raise Fault("DuplicateUserNameFault", "Two users of a user group have the same user name.")
