@@ -28,6 +28,7 @@ BUFFER_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 2.0
 REPLY_TIMEOUT_S = 10.0
 HANDSHAKE_TIMEOUT_S = 10.0
+ACCEPT_PAUSE_S = 0.1
 # Source: RFC 8446, section 5.1 (ContentType): what a client says first.
 TLS_HANDSHAKE = b"\x16"
 # A client that does not answer the end of its TLS session is left after so long.
@@ -307,7 +308,12 @@ class _Accepting:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(self._socket)
+            try:
+                connection, _ = await loop.sock_accept(self._socket)
+            except OSError:
+                # Too many open files, or a client that is gone already: others are still waited for.
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+                continue
             task = loop.create_task(self._admit(connection))  # type: ignore[arg-type]
             self._admitting.add(task)
             task.add_done_callback(self._admitting.discard)
