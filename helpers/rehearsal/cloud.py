@@ -25,6 +25,8 @@ STOP_TIMEOUT_S = 15.0
 POLL_S = 0.02
 FACTS_FILE = "cloud.json"
 LOG_FILE = "cloud.log"
+# What a client of this cloud trusts: its own certificate authority, and the usual ones.
+BUNDLE_FILE = "certificates.pem"
 # Asked for by every control request, so that no web page open on this machine can send one.
 TOKEN_HEADER = "x-rehearsal-token"
 
@@ -50,7 +52,10 @@ class Cloud:
     token: str = field(repr=False)
 
     def environment(self) -> dict[str, str]:
-        """Return the standard AWS variables that lead any SDK here, and away from the user's own profiles."""
+        """Return the standard variables that lead any SDK here, and away from the user's own profiles.
+
+        SSL_CERT_FILE makes clients of encrypted groups trust them, beside all that they trust otherwise.
+        """
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "rehearsal",
@@ -60,14 +65,26 @@ class Cloud:
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "SSL_CERT_FILE": str(self.directory / BUNDLE_FILE),
         }
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """Change settings of the cloud (refuse_client_pause: bool) and return all of them."""
+        """Change settings of the cloud and return all of them.
+
+        refuse_client_pause: bool; fail_next: list of the outcomes of `fail_next` that are still to come.
+        """
         return self._ask("settings", changes)
 
+    def fail_next(self, *outcomes: str) -> None:
+        """Make creations of replication groups fail, each outcome once; no outcome takes back what was ordered.
+
+        "create-failed" is how the next one ends; "restore-failed" is how the members of the next one
+        that starts from a backup end (the group is create-failed, as on AWS). An event says why.
+        """
+        self.settings(fail_next=list(outcomes))
+
     def status(self) -> dict[str, Any]:
-        """Return pid, endpoint, settings, and the replication groups with their server processes."""
+        """Return pid, endpoint, settings, replication groups and lone cache clusters with their servers."""
         return self._ask("status", {})
 
     def fail(self, node: str) -> int:
@@ -90,9 +107,17 @@ class Cloud:
             with opener.open(request, timeout=timeout_s) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
-            raise CloudFailed(json.load(error)["error"]) from error
+            raise CloudFailed(_refusal(error)) from error
         except (OSError, ValueError) as error:
             raise CloudFailed(f"The local cloud at {self.endpoint} does not answer: {error}.") from error
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    """Return the cloud's own words for an error answer, which may be somebody else's."""
+    try:
+        return f"{json.load(error)['error']} ({error.code})"
+    except (ValueError, KeyError, TypeError):
+        return f"The local cloud does not answer, but something else does: {error}."
 
 
 def up(

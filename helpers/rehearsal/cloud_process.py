@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from helpers.rehearsal.cloud import ACCOUNT, FACTS_FILE, MAX_HOURS, REGION, TOKEN_HEADER
+from helpers.rehearsal.cloud import ACCOUNT, BUNDLE_FILE, FACTS_FILE, MAX_HOURS, REGION, TOKEN_HEADER
 from helpers.rehearsal.elasticache import failover
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.servers import HOST, write_private
@@ -84,6 +84,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     shutil.rmtree(state, ignore_errors=True)
     service = Service(state, endpoint, REGION, ACCOUNT)
     service.nodes.refuse_client_pause = bool(options.get("refuse_client_pause"))
+    service.certificates.write_bundle(directory / BUNDLE_FILE)
     ministack.app.SERVICE_HANDLERS["elasticache"] = service.handle
     stricter.install(ministack.app.SERVICE_HANDLERS)
     facts = {
@@ -130,10 +131,11 @@ async def _watch(
 
 
 def _withdraw(directory: Path, facts: dict[str, Any]) -> None:
-    """Remove the facts file, unless a later cloud has written its own."""
+    """Remove the facts file and the certificates, unless a later cloud has written its own."""
     with contextlib.suppress(OSError, ValueError):
         if json.loads((directory / FACTS_FILE).read_text())["token"] == facts["token"]:
             (directory / FACTS_FILE).unlink()
+            (directory / BUNDLE_FILE).unlink()
 
 
 class Control:
@@ -162,6 +164,13 @@ class Control:
                 await _reply(send, 200, self._status())
             case "settings":
                 changes = json.loads(body or b"{}")
+                if "fail_next" in changes:
+                    try:
+                        with self._service.lock:
+                            self._service.faults.order(changes["fail_next"])
+                    except ValueError as error:
+                        await _reply(send, 400, {"error": str(error)})
+                        return
                 if "refuse_client_pause" in changes:
                     refuse = bool(changes["refuse_client_pause"])
                     await asyncio.to_thread(self._service.refuse_client_pause, refuse)
@@ -180,28 +189,43 @@ class Control:
                 await _reply(send, 404, {"error": f"There is no control request {other!r}."})
 
     def _settings(self) -> dict[str, Any]:
-        return {"refuse_client_pause": self._service.nodes.refuse_client_pause}
+        return {
+            "refuse_client_pause": self._service.nodes.refuse_client_pause,
+            "fail_next": self._service.faults.ordered,
+        }
 
     def _status(self) -> dict[str, Any]:
         with self._service.lock:
-            groups = {
-                group.id: {
-                    "status": group.status,
-                    "endpoint": f"{HOST}:{group.primary_port}",
-                    "nodes": {
-                        node.cluster_id: {
-                            "engine": str(node.engine),
-                            "role": "primary" if node.is_primary else "replica",
-                            "port": node.server.port,
-                            "pid": node.server.pid,
-                        }
-                        for node in group.nodes
-                    },
-                }
-                for group in self._service.groups.values()
-            }
+            groups = {group.id: _shown(group) for group in self._service.groups.values()}
+            clusters = {cluster.id: _shown(cluster) for cluster in self._service.clusters.values()}
         public = {name: value for name, value in self._facts.items() if name != "token"}
-        return {**public, "settings": self._settings(), "relay_pid": self._service.relay.pid, "groups": groups}
+        return {
+            **public,
+            "settings": self._settings(),
+            "relay_pid": self._service.relay.pid,
+            "groups": groups,
+            "clusters": clusters,
+        }
+
+
+def _shown(group: Any) -> dict[str, Any]:
+    """Return what the status says of a replication group, or of a cache cluster outside one."""
+    endpoint = f"{group.primary_host}:{group.primary_port}"
+    if group.alone:
+        endpoint = next((f"{front.host}:{front.port}" for front in group.fronts.values()), "")
+    return {
+        "status": group.status,
+        "endpoint": endpoint,
+        "nodes": {
+            node.cluster_id: {
+                "engine": str(node.engine),
+                "role": "primary" if node.is_primary else "replica",
+                "port": node.server.port,
+                "pid": node.server.pid,
+            }
+            for node in group.nodes
+        },
+    }
 
 
 async def _body(receive: Any) -> bytes:

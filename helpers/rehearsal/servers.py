@@ -182,7 +182,7 @@ class Server:
             if process.poll() is not None:
                 _guard.forget(process.pid)
                 return False
-            if _answers(port, process.pid):
+            if _answers(port, process.pid, self.login):
                 return True
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.1)
@@ -265,10 +265,12 @@ def _quoted(path: Path) -> str:
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _answers(port: int, pid: int) -> bool:
+def _answers(port: int, pid: int, login: tuple[str, str] | None) -> bool:
     """Return whether this very server has finished loading and takes commands on the port."""
     try:
         with Wire(f"{HOST}:{port}", timeout_s=1) as wire:
+            if login is not None and isinstance(wire.ask(("AUTH", *login))[0], Refused):
+                return False
             pong, info = wire.ask(("PING",), ("INFO", "server"))
     except WireError:
         return False

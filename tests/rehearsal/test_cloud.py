@@ -145,14 +145,14 @@ def test_the_environment_leads_an_sdk_to_the_cloud_and_away_from_profiles(cloud:
         [sys.executable, "-c", script], env={**kept, **cloud.environment()}, capture_output=True, text=True
     )
     assert done.stdout.strip() == "123456789012", done.stderr
-    assert all(name.startswith("AWS_") for name in cloud.environment())
+    assert all(name.startswith("AWS_") or name == "SSL_CERT_FILE" for name in cloud.environment())
 
 
 def test_a_control_request_needs_the_token(cloud: Cloud) -> None:
     stranger = Cloud(**{**vars(cloud), "token": "wrong"})
     with pytest.raises(CloudFailed, match="403"):
         stranger.settings(refuse_client_pause=True)
-    assert cloud.settings() == {"refuse_client_pause": False}
+    assert cloud.settings() == {"refuse_client_pause": False, "fail_next": []}
 
 
 def test_other_services_of_the_cloud_answer_too(account: Any) -> None:

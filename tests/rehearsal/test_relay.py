@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from helpers.rehearsal import engines
+from helpers.rehearsal.elasticache.certificates import Certificates
 from helpers.rehearsal.relay import Relay, RelayFailed
 from helpers.rehearsal.servers import Server
 from helpers.rehearsal.wire import Wire, WireError
@@ -35,8 +37,8 @@ def relay() -> Iterator[Relay]:
         yield started
 
 
-def client(port: int) -> redis.Redis:
-    return redis.Redis(port=port, decode_responses=True, retry=Retry(NoBackoff(), 0), socket_timeout=5)
+def client(port: int, host: str = "127.0.0.1") -> redis.Redis:
+    return redis.Redis(host=host, port=port, decode_responses=True, retry=Retry(NoBackoff(), 0), socket_timeout=5)
 
 
 def test_commands_reach_the_server_through_the_stable_port(relay: Relay, two: tuple[Server, Server]) -> None:
@@ -95,3 +97,36 @@ def test_a_closed_port_no_longer_listens(relay: Relay, two: tuple[Server, Server
 def test_a_port_that_the_relay_does_not_have_is_an_error(relay: Relay) -> None:
     with pytest.raises(RelayFailed, match="KeyError"):
         relay.point(1, [])
+
+
+def test_a_listener_with_a_certificate_speaks_tls_and_moves_large_answers_both_ways(
+    relay: Relay, two: tuple[Server, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = Certificates(tmp_path)
+    certificates.write_bundle(tmp_path / "trusted.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "trusted.pem"))
+    port = relay.listen([two[0].port], tls=certificates.of("127.0.0.1"))
+    with redis.Redis(host="127.0.0.1", port=port, ssl=True, retry=Retry(NoBackoff(), 0)) as encrypted:
+        encrypted.set("large", b"x" * 20_000_000)
+        assert encrypted.get("large") == b"x" * 20_000_000
+        assert relay.point(port, [two[1].port]) == 1
+        with pytest.raises(redis.ConnectionError):
+            encrypted.get("who")
+        assert encrypted.get("who") == b"second"
+    two[0].client().delete("large")
+
+
+def test_one_port_is_served_on_several_addresses_where_the_machine_offers_them(
+    relay: Relay, two: tuple[Server, Server]
+) -> None:
+    try:
+        port = relay.listen([two[0].port], host="127.77.1.1")
+    except RelayFailed:
+        assert sys.platform != "linux"
+        return
+    assert relay.listen([two[1].port], host="127.77.1.2", port=port) == port
+    assert [client(port, host=f"127.77.1.{last}").get("who") for last in (1, 2)] == ["first", "second"]
+    with pytest.raises(RelayFailed):
+        relay.listen(host="127.77.1.2", port=port)
+    relay.close(port, host="127.77.1.2")
+    assert client(port, host="127.77.1.1").get("who") == "first"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from helpers.rehearsal.elasticache.logins import Login
 from helpers.rehearsal.engines import Engine
 
 # The commands that the service itself needs answer to secret names; the others to none.
@@ -15,7 +17,7 @@ ADMIN_USER = "elasticache-internal"
 
 # A replica sends SYNC and PSYNC by these very names, so they are refused by permission instead.
 _REPLICATION = "-sync -psync -replconf -failover"
-# No subcommand of CLUSTER that changes the topology. Redis 6.2 cannot take one subcommand away.
+# What CLUSTER tells, and cannot change.
 _CLUSTER_READS = "-cluster " + " ".join(
     f"+cluster|{name}"
     for name in [
@@ -32,9 +34,10 @@ _CLUSTER_READS = "-cluster " + " ".join(
         "slots",
     ]
 )
-_CLUSTER_READS_7 = "+cluster|myshardid +cluster|shards"
+_CLUSTER_READS_SINCE_7_2 = "+cluster|myshardid +cluster|shards"
+_NO_ACL_WRITES = "-acl|setuser -acl|deluser -acl|load -acl|save -acl|log"
 _ACL_READS = "-acl +acl|cat +acl|genpass +acl|getuser +acl|list +acl|users +acl|whoami"
-# Redis 6.2 cannot take one subcommand away: take the command away and give the others back.
+# Take the command away and give the others back.
 _CLIENT_BUT_PAUSE_6 = "-client " + " ".join(
     f"+client|{name}"
     for name in [
@@ -68,11 +71,19 @@ class Access:
         """Return what the restricted commands answer to."""
         return {**{name: f"{name}-{self._salt}" for name in NEEDED}, **dict.fromkeys(REMOVED, "")}
 
-    def directives(self, engine: Engine, *, refuse_client_pause: bool) -> dict[str, str | list[str]]:
+    def directives(
+        self, engine: Engine, logins: Iterable[Login], *, refuse_client_pause: bool
+    ) -> dict[str, str | list[str]]:
         """Return the configuration that makes the users and lets a replica log in at its primary."""
         return {
             "user": [
-                f"default {' '.join(default_rules(engine, refuse_client_pause=refuse_client_pause))}",
+                *(
+                    " ".join(
+                        _quoted(word)
+                        for word in [login.name, *rules_of(login, engine, refuse_client_pause=refuse_client_pause)]
+                    )
+                    for login in logins
+                ),
                 f"{ADMIN_USER} reset on >{self.password} ~* &* +@all",
             ],
             "masteruser": ADMIN_USER,
@@ -80,11 +91,21 @@ class Access:
         }
 
 
-def default_rules(engine: Engine, *, refuse_client_pause: bool) -> list[str]:
-    """Return the ACL rules of the user that applications are, as words."""
-    rules = f"reset on nopass ~* &* +@all {_REPLICATION} {_CLUSTER_READS} {_ACL_READS}"
+def rules_of(login: Login, engine: Engine, *, refuse_client_pause: bool) -> list[str]:
+    """Return the ACL rules of a user of applications, as words: its own, less what ElastiCache keeps to itself."""
+    # Redis 6.2 cannot take one subcommand away; giving the others back is right for who has everything.
+    everything = [word for word in login.access.split() if word[0] in "+-"] == ["+@all"]
+    whole = engine.number >= (7, 0)
+    rules = [_REPLICATION, _CLUSTER_READS, _ACL_READS if everything else _NO_ACL_WRITES if whole else "-acl"]
     if engine.number >= (7, 2):
-        rules += f" {_CLUSTER_READS_7}"
+        rules.append(_CLUSTER_READS_SINCE_7_2)
     if refuse_client_pause:
-        rules += f" {_CLIENT_BUT_PAUSE_6}" if engine.number < (7, 0) else " -client|pause"
-    return rules.split()
+        rules.append("-client|pause" if whole else _CLIENT_BUT_PAUSE_6 if everything else "-client")
+    return login.rules() + " ".join(rules).split()
+
+
+def _quoted(word: str) -> str:
+    """Return a word as the configuration file takes it."""
+    if not set(word) & set("\"'\\"):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -25,6 +25,8 @@ NODE_TYPES: dict[str, int] = {
     **_sizes("m7g", "large xlarge 2xlarge 4xlarge", _LARGE_M),
     **_sizes("r5", "large xlarge 2xlarge 4xlarge", _LARGE_R),
     **_sizes("r6g", "large xlarge 2xlarge 4xlarge", _LARGE_R),
+    # The memory only: data tiering adds an SSD to it.
+    **_sizes("r6gd", "xlarge 2xlarge 4xlarge", _LARGE_R[1:]),
     **_sizes("r7g", "large xlarge 2xlarge 4xlarge", _LARGE_R),
 }
 
@@ -51,9 +53,15 @@ def maxmemory(node_type: str, reserved_percent: int | None) -> int:
 def node_type_changes(node_type: str) -> tuple[list[str], list[str]]:
     """Return the node types that one can be scaled up and down to."""
     size = NODE_TYPES[node_type]
-    up = [name for name, other in NODE_TYPES.items() if other > size]
-    down = [name for name, other in NODE_TYPES.items() if other < size]
+    others = {name: other for name, other in NODE_TYPES.items() if tiered(name) == tiered(node_type)}
+    up = [name for name, other in others.items() if other > size]
+    down = [name for name, other in others.items() if other < size]
     return up, down
+
+
+def tiered(node_type: str) -> bool:
+    """Return whether nodes of a type have data tiering, which all of the r6gd family have and no others."""
+    return node_type.startswith("cache.r6gd.")
 
 
 def offered() -> list[Engine]:

@@ -1,8 +1,8 @@
 """Do to a group with cluster mode enabled what takes time: form, upgrade, scale, fail over.
 
-Clients and nodes know each node by a port of the relay, which the node announces to the others. A
-new node in the place of another takes over that port, so that its address stays; it joins under a
-port of its own first.
+Clients and nodes know each node by an endpoint of the relay, with TLS where the group has it, which
+the node announces to the others. A new node in the place of another takes over that endpoint, so
+that its address stays; it joins under an endpoint of its own first.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.rehearsal.elasticache import seeding
+from helpers.rehearsal.elasticache.access import ADMIN_USER
 from helpers.rehearsal.elasticache.groups import Group
 from helpers.rehearsal.elasticache.nodes import Node, NodeFailed, Settings, wait
 from helpers.rehearsal.elasticache.shards import SLOTS, Shard, shard_of, slots_in
@@ -32,9 +33,9 @@ SETTLE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Seen:
-    """What one node of a cluster knows of another: its port, and the bus id of the primary that it follows."""
+    """What one node of a cluster knows of another: host and port, and the bus id of the primary that it follows."""
 
-    port: int
+    address: tuple[str, int]
     follows: str
 
 
@@ -87,7 +88,7 @@ class ClusterWork(Work):
         new: list[Node] = []
         try:
             for name, zone in zip(ids, zones, strict=True):
-                new.append(self._start(name, zone, group.settings))
+                new.append(self._start(group, name, zone, group.settings))
             self._join(group.nodes, new, group.primary_of)
         except Exception:
             self._leave(group.nodes, new)
@@ -123,7 +124,7 @@ class ClusterWork(Work):
         new: list[Node] = []
         try:
             for node in failed:
-                new.append(self._start(node.cluster_id, node.zone, node.settings, node.relay_port))
+                new.append(self._start(group, node.cluster_id, node.zone, node.settings, address=node.address))
                 if node.is_primary:
                     new[-1].is_primary = True
                     _own(new[-1], next(shard for shard in group.shards if shard.id == node.shard))
@@ -141,7 +142,7 @@ class ClusterWork(Work):
     def delete(self, group: Group) -> None:
         """End everything that belongs to a group."""
         self._stop_all(group.nodes)
-        self.relay.close(group.primary_port)
+        self.relay.close(group.primary_port, host=group.primary_host)
 
     # -- a cluster's nodes ---------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class ClusterWork(Work):
             for number, (name, zone) in enumerate(zip(shard.member_ids(group.id), shard.zones, strict=True))
         ]
         with ThreadPoolExecutor(len(members)) as pool:
-            starting = [pool.submit(self._start, name, zone, group.settings, rdb=file) for name, zone, file in members]
+            starting = [pool.submit(self._start, group, name, zone, group.settings, rdb=file) for name, zone, file in members]
         started = [one.result() for one in starting if one.exception() is None]
         if failed := [error for one in starting if (error := one.exception()) is not None]:
             self._stop_all(started)
@@ -163,13 +164,27 @@ class ClusterWork(Work):
         return started
 
     def _start(
-        self, name: str, zone: str, settings: Settings, relay_port: int = 0, *, rdb: Path | None = None
+        self,
+        group: Group,
+        name: str,
+        zone: str,
+        settings: Settings,
+        *,
+        rdb: Path | None = None,
+        address: tuple[str, int] | None = None,
+        later: tuple[str, int] | None = None,
     ) -> Node:
-        """Start a node of a cluster that knows nobody yet, behind a port of the relay."""
-        port = relay_port or self.relay.listen()
+        """Start a node of a cluster that knows nobody yet, behind an endpoint of the relay.
+
+        `address` is one that exists already, None for a new one; `later` the one that it will have.
+        """
+        login = (ADMIN_USER, self.nodes.access.password)
+        host, port = address or self.endpoints.open(group.serving, replicas=login)
         more = {
             "cluster-enabled": "yes",
-            "cluster-announce-ip": HOST,
+            # The bus is looked for where the endpoint is.
+            "bind": " ".join(dict.fromkeys([HOST, host, *([later[0]] if later else [])])),
+            "cluster-announce-ip": host,
             "cluster-announce-port": str(port),
             "cluster-node-timeout": str(NODE_TIMEOUT_MS),
             # The service decides who takes over, and for which shard a replica is.
@@ -179,18 +194,18 @@ class ClusterWork(Work):
         try:
             node = self.nodes.start(name, zone, settings, rdb=rdb, more=more)
         except Exception:
-            if not relay_port:
-                self.relay.close(port)
+            if address is None:
+                self.relay.close(port, host=host)
             raise
-        node.shard, node.relay_port = shard_of(name), port
+        node.shard, node.address = shard_of(name), (host, port)
         node.bus_id = node.command("CLUSTER", "MYID").decode()
-        self.relay.point(port, [node.server.port])
+        self.relay.point(port, [node.server.port], host=host)
         return node
 
     def _stop_all(self, nodes: list[Node]) -> None:
         for node in nodes:
             self.nodes.stop(node)
-            self.relay.close(node.relay_port)
+            self._close(node.known_at)
 
     def _form(self, group: Group, nodes: list[Node]) -> None:
         """Make a cluster of nodes that know nobody yet."""
@@ -206,7 +221,7 @@ class ClusterWork(Work):
         with self._hurried(everyone):
             for number, node in enumerate(new):
                 for other in [*present, *new[:number]]:
-                    node.command("CLUSTER", "MEET", HOST, str(other.port), str(other.server.bus_port))
+                    node.command("CLUSTER", "MEET", *map(str, other.known_at), str(other.server.bus_port))
             ids = {node.bus_id for node in everyone}
             wait(lambda: all(set(seen_by(node)) == ids for node in everyone), "the nodes to know each other", SETTLE_TIMEOUT_S)
             for node in new:
@@ -223,12 +238,11 @@ class ClusterWork(Work):
     def _settle(self, nodes: list[Node]) -> None:
         """Wait until every node knows every other by its address and role, and serves all slots."""
         primaries = {node.shard: node.bus_id for node in nodes if node.is_primary}
-        expected = {node.bus_id: Seen(node.port, "" if node.is_primary else primaries[node.shard]) for node in nodes}
-
-        ports = {node.port for node in nodes}
+        expected = {n.bus_id: Seen(n.known_at, "" if n.is_primary else primaries[n.shard]) for n in nodes}
+        addresses = {node.known_at for node in nodes}
 
         def settled() -> bool:
-            return all(seen_by(node) == expected and _serves_all(node) and _led_to(node) == ports for node in nodes)
+            return all(seen_by(node) == expected and _serves_all(node) and _led_to(node) == addresses for node in nodes)
 
         wait(settled, "the cluster to be ok", SETTLE_TIMEOUT_S)
         wait_linked([node for node in nodes if not node.is_primary])
@@ -257,7 +271,7 @@ class ClusterWork(Work):
         new: list[Node] = []
         try:
             for node in old:
-                new.append(self._start(node.cluster_id, node.zone, settings))
+                new.append(self._start(group, node.cluster_id, node.zone, settings, later=node.address))
                 new[-1].created_at = node.created_at
             self._join(group.nodes, new, group.primary_of)
             successor = next(node for node in new if node.cluster_id == primary.cluster_id)
@@ -265,16 +279,16 @@ class ClusterWork(Work):
         except Exception:
             self._leave(group.nodes, new)
             raise
-        others = [node for node in group.nodes if node not in old]
-        with self._hurried([*others, *new]):
+        former = self._take_places(old, new)
+        self._serve(group, [*(node for node in group.nodes if node not in old), *new])
+        with self._hurried(group.nodes):
+            # No replica forgets the primary that it follows.
             wait(lambda: all(_follows(node, successor) for node in new), "the replicas to follow their new primary")
-            former = self._take_places(old, new)
-            self._serve(group, [*others, *new])
             _forget(group.nodes, old)
             self._settle(group.nodes)
         # Until all know the lasting addresses, clients are still sent to the former ones.
-        for port in former:
-            self.relay.close(port)
+        for address in former:
+            self._close(address)
 
     def _hand_over(self, primary: Node, successor: Node) -> None:
         """Give a primary's slots to a replica of it that has every write that was acknowledged.
@@ -292,42 +306,49 @@ class ClusterWork(Work):
             # It is a replica now, or still the only primary: it takes no write that the other misses.
             primary.command("CLIENT", "UNPAUSE")
 
-    def _take_places(self, old: list[Node], new: list[Node]) -> list[int]:
-        """Lead the addresses of old nodes to new ones, end the old ones, and return the new ones' former ports."""
+    def _take_places(self, old: list[Node], new: list[Node]) -> list[tuple[str, int]]:
+        """Lead the addresses of old nodes to new ones, end the old ones, and return the new ones' former addresses."""
         former = []
         for before, after in zip(old, new, strict=True):
-            former.append(after.relay_port)
-            self.relay.point(before.relay_port, [after.server.port])
+            former.append(after.known_at)
+            host, port = before.known_at
+            self.relay.point(port, [after.server.port], host=host)
             self.nodes.stop(before)
-            after.command("CONFIG", "SET", "cluster-announce-port", str(before.relay_port))
-            after.relay_port = before.relay_port
+            after.command("CONFIG", "SET", "cluster-announce-ip", host)
+            after.command("CONFIG", "SET", "cluster-announce-port", str(port))
+            after.address = before.address
         return former
+
+    def _close(self, address: tuple[str, int]) -> None:
+        host, port = address
+        self.relay.close(port, host=host)
 
     def _serve(self, group: Group, nodes: list[Node], *, keep_primary: bool = False) -> None:
         """Show these nodes, and lead the configuration endpoint to them."""
         with self.lock:
             group.nodes = sorted(nodes, key=lambda node: node.cluster_id)
             group.planned = []
-        self.relay.point(group.primary_port, [node.server.port for node in _alive(group.nodes)])
+        ports = [node.server.port for node in _alive(group.nodes)]
+        self.relay.point(group.primary_port, ports, host=group.primary_host)
 
 
 def seen_by(node: Node) -> dict[str, Seen]:
     """Return what a node knows of the nodes of its cluster, itself included, by bus id.
 
-    Nodes that it does not fully know yet, or takes for failed, have a port of 0.
+    Nodes that it does not fully know yet, or takes for failed, have the port 0.
     """
     seen = {}
     for line in node.command("CLUSTER", "NODES").decode().splitlines():
         bus_id, address, flags, follows, *_, = line.split()
-        port = int(address.partition("@")[0].rpartition(":")[2])
+        host, _, port = address.partition("@")[0].rpartition(":")
         doubtful = {"handshake", "noaddr", "fail", "fail?"} & set(flags.split(","))
-        seen[bus_id] = Seen(0 if doubtful else port, follows.strip("-"))
+        seen[bus_id] = Seen((host, 0 if doubtful else int(port)), follows.strip("-"))
     return seen
 
 
-def _led_to(node: Node) -> set[int]:
-    """Return the ports that a node leads clients to."""
-    return {int(place[1]) for slots in node.command("CLUSTER", "SLOTS") for place in slots[2:]}
+def _led_to(node: Node) -> set[tuple[str, int]]:
+    """Return the addresses that a node leads clients to."""
+    return {(place[0].decode(), int(place[1])) for slots in node.command("CLUSTER", "SLOTS") for place in slots[2:]}
 
 
 def _serves_all(node: Node) -> bool:

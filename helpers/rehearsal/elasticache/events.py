@@ -10,6 +10,8 @@ GROUP = "replication-group"
 CLUSTER = "cache-cluster"
 PARAMETER_GROUP = "cache-parameter-group"
 SUBNET_GROUP = "cache-subnet-group"
+USER = "user"
+USER_GROUP = "user-group"
 # Source: AWS, DescribeEvents: by default the last hour; kept for 14 days.
 DEFAULT_MINUTES = 60
 

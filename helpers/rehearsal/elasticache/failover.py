@@ -29,7 +29,7 @@ def watch(service: Service) -> None:
     while not service.closing.wait(LOOK_S):
         with service.lock:
             # Whoever works on a group is told of a failure by its own error, before we are.
-            hurt = [group for group in service.groups.values() if group.status == "available" and group.failed]
+            hurt = [group for group in service.all_groups() if group.status == "available" and group.failed]
             for group in hurt:
                 group.status = group.member_status = "modifying"
         for group in hurt:
@@ -81,7 +81,7 @@ def _recovered(service: Service, group: Group) -> None:
             while failed := group.failed:
                 _recover(service, group, failed)
     except Exception as error:  # noqa: BLE001  whatever went wrong is told by an event, and tried again
-        service.events.add(GROUP, group.id, f"Recovery of replication group {group.id} failed: {error}")
+        service.events.add(group.source_type, group.id, f"Recovery of {group.title} failed: {error}")
         service.closing.wait(RETRY_S)
     with service.lock:
         group.status = group.member_status = "available"
@@ -107,7 +107,8 @@ def _recover(service: Service, group: Group, failed: list[Node]) -> None:
     for node in lost:
         said = f"The primary {node.cluster_id} failed without a replica: its data is lost, and its new node is empty"
         service.events.add(CLUSTER, node.cluster_id, said)
-        service.events.add(GROUP, group.id, said)
+        if not group.alone:
+            service.events.add(GROUP, group.id, said)
 
 
 def _running_replicas(group: Group, node: Node) -> list[Node]:

@@ -6,19 +6,24 @@ import functools
 import itertools
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.rehearsal.elasticache import catalogue, failover, shards
+from helpers.rehearsal.elasticache import authentication, catalogue, failover, shards, single_clusters, tiering
 from helpers.rehearsal.elasticache.answers import not_offered, page
 from helpers.rehearsal.elasticache.api import Fault
+from helpers.rehearsal.elasticache.endpoints import Serving
 from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
+from helpers.rehearsal.elasticache.faults import OrderedFailure
 from helpers.rehearsal.elasticache.groups import DEFAULTS, Change, Group
+from helpers.rehearsal.elasticache.logins import Logins
 from helpers.rehearsal.elasticache.nodes import Settings
 from helpers.rehearsal.elasticache.parameter_groups import ParameterGroup, check_name
 from helpers.rehearsal.elasticache.shards import Shard
 from helpers.rehearsal.elasticache.snapshot_operations import take
 from helpers.rehearsal.engines import Engine
+from helpers.rehearsal.servers import HOST
 
 if TYPE_CHECKING:
     from helpers.rehearsal.elasticache.service import Service
@@ -26,31 +31,21 @@ if TYPE_CHECKING:
 # Source: AWS, CreateReplicationGroup (ReplicationGroupId, ReplicasPerNodeGroup: 0 to 5).
 LONGEST_ID = 40
 MOST_NODES = 6
+LAST_PORT = 65535
 DEFAULT_NODE_TYPE = "cache.t3.micro"
 DEFAULT_ENGINE = "redis"
 
 # What the local cloud has not got yet, and would otherwise have to pretend.
 _REFUSED_WHEN_SET = (
-    "AuthToken",
-    "AuthTokenUpdateStrategy",
-    "UserGroupIds",
-    "UserGroupIdsToAdd",
-    "UserGroupIdsToRemove",
     "KmsKeyId",
     "GlobalReplicationGroupId",
-    "PrimaryClusterId",
     "NodeGroupId",
     "ServerlessCacheSnapshotName",
     "CacheSecurityGroupNames",
-    "TransitEncryptionMode",
     "Durability",
 )
-_REFUSED_WHEN_TRUE = (
-    "TransitEncryptionEnabled",
-    "AtRestEncryptionEnabled",
-    "DataTieringEnabled",
-    "RemoveUserGroups",
-)
+# What a modification changes by replacing or configuring nodes.
+_OF_THE_NODES = {"Engine", "EngineVersion", "CacheNodeType", "CacheParameterGroupName"}
 
 InvalidValue = "InvalidParameterValueException"
 InvalidCombination = "InvalidParameterCombinationException"
@@ -60,6 +55,8 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
     """Start a new group, empty or from a backup."""
     _refuse_not_offered(parameters)
     name = check_name(parameters["ReplicationGroupId"], "ReplicationGroupId", LONGEST_ID)
+    if "PrimaryClusterId" in parameters:
+        return _create_around(service, parameters, name)
     layout = _layout(service, parameters)
     count = 0 if layout else _node_count(parameters)
     settings, parameter_group = _wanted_settings(service, parameters, cluster_mode=bool(layout))
@@ -71,26 +68,56 @@ def create_replication_group(service: Service, parameters: dict[str, Any]) -> di
         _check_failover(options, count)
         planned = [f"{name}-{number:03d}" for number in range(1, count + 1)]
     _check_subnet_group(service, options["CacheSubnetGroupName"])
+    tiering.check_new(parameters, settings)
+    serving = _serving(parameters)
+    who = authentication.of_new_group(service, parameters, settings.engine)
     seed = _seed(service, parameters, cluster_mode=bool(layout))
     with service.lock:
         if name in service.groups:
             raise Fault("ReplicationGroupAlreadyExistsFault", f"Replication group {name} already exists.")
+        primary = service.endpoints.open(serving)
+        # With cluster mode the one endpoint is the configuration endpoint.
+        reader = (HOST, 0) if layout else service.endpoints.open(serving)
         group = Group(
             id=name,
             description=parameters["ReplicationGroupDescription"],
-            settings=settings,
+            settings=replace(settings, logins=Logins(authentication.logins_of(service, who))),
             parameter_group=parameter_group.name,
             options=options,
             zones=_zones(service, parameters.get("PreferredCacheClusterAZs"), count),
-            primary_port=service.relay.listen(),
-            reader_port=0 if layout else service.relay.listen(),
+            primary_port=primary[1],
+            reader_port=reader[1],
+            primary_host=primary[0],
+            reader_host=reader[0],
+            serving=serving,
+            authentication=who,
+            # Source: AWS, CreateReplicationGroup: "Default: true when using Valkey, false when using Redis OSS".
+            at_rest=parameters.get("AtRestEncryptionEnabled", settings.engine.name == "valkey"),
             planned=planned,
             shards=layout,
         )
         service.groups[name] = group
         service.tags[service.arn("replicationgroup", name)] = _tags(parameters)
         shown = _describe(service, group)
-    service.in_background(lambda: _create(service, group, seed))
+        ordered = service.faults.take(seeded=bool(seed))
+    if ordered is not None:
+        service.in_background(lambda: _create_failed(service, group, ordered, seeded=ordered.seeded))
+    else:
+        service.in_background(lambda: _create(service, group, seed))
+    return {"ReplicationGroup": shown}
+
+
+def _create_around(service: Service, parameters: dict[str, Any], name: str) -> dict[str, Any]:
+    """Start a group of a cache cluster that exists."""
+    _check_failover({**DEFAULTS, **parameters}, 1)
+    with service.lock:
+        if name in service.groups:
+            raise Fault("ReplicationGroupAlreadyExistsFault", f"Replication group {name} already exists.")
+        group = single_clusters.group_around(service, parameters, name)
+        service.groups[name] = group
+        service.tags[service.arn("replicationgroup", name)] = _tags(parameters)
+        shown = _describe(service, group)
+    service.in_background(lambda: single_clusters.finish(service, group))
     return {"ReplicationGroup": shown}
 
 
@@ -105,15 +132,15 @@ def describe_replication_groups(service: Service, parameters: dict[str, Any]) ->
 
 
 def describe_cache_clusters(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Show the members of all groups, or one of them."""
+    """Show the members of all groups and the clusters outside them, or one of them."""
     wanted = parameters.get("CacheClusterId", "").lower()
-    # Every cluster of the local cloud is in a replication group.
     alone = parameters.get("ShowCacheClustersNotInReplicationGroups", False)
     with service.lock:
+        groups = service.clusters.values() if alone else service.all_groups()
         shown = [
             cluster
-            for name in ([] if alone else sorted(service.groups))
-            for cluster in service.groups[name].describe_clusters(
+            for group in sorted(groups, key=lambda group: group.id)
+            for cluster in group.describe_clusters(
                 lambda cluster_id: service.arn("cluster", cluster_id),
                 with_nodes=parameters.get("ShowCacheNodeInfo", False),
             )
@@ -131,7 +158,14 @@ def modify_replication_group(service: Service, parameters: dict[str, Any]) -> di
         _refuse_not_offered(parameters)
         if parameters.get("ClusterMode", group.mode) != group.mode:
             raise not_offered("Changing the cluster mode of a group")
+        if parameters.get("TransitEncryptionEnabled", group.serving.tls) != group.serving.tls:
+            raise not_offered("Turning encryption in transit on or off on a group that runs")
+        who = authentication.wanted(service, group, parameters)
         change = _wanted_change(service, group, parameters)
+        if change.settings is not None:
+            authentication.check_engine(service, group.authentication, change.settings)
+        if who is not None and not _OF_THE_NODES.isdisjoint(parameters):
+            raise not_offered("Changing who may log in and the nodes in one request")
         options = {**group.options, **{key: value for key, value in parameters.items() if key in DEFAULTS}}
         if group.cluster_mode:
             _check_cluster_failover(options, [len(group.replicas_of(one)) for one in group.node_groups])
@@ -140,7 +174,13 @@ def modify_replication_group(service: Service, parameters: dict[str, Any]) -> di
         _note_failover(service, group, options)
         group.options = options
         group.description = parameters.get("ReplicationGroupDescription", group.description)
-        if parameters.get("ApplyImmediately", False):
+        if who is not None:
+            # At once, whatever ApplyImmediately says: AWS's own examples leave it out.
+            group.authentication = replace(group.authentication, pending=authentication.pending(parameters))
+            _set_status(group, "modifying")
+            work = functools.partial(authentication.apply, service, group, who)
+            _background(service, group, work, "changing the authentication")
+        elif parameters.get("ApplyImmediately", False):
             _begin(service, group, change)
         else:
             group.pending = change
@@ -249,11 +289,11 @@ def list_allowed_node_type_modifications(service: Service, parameters: dict[str,
 
 def parameter_group_changed(service: Service, changed: ParameterGroup) -> None:
     """Bring every group that uses a parameter group to its new values. The lock is held."""
-    for group in service.groups.values():
+    for group in service.all_groups():
         if group.parameter_group != changed.name or not group.nodes:
             continue
         group.parameter_status = "applying"
-        settings = Settings(group.settings.engine, group.settings.node_type, dict(changed.values))
+        settings = replace(group.settings, values=dict(changed.values))
         service.in_background(lambda group=group, settings=settings: _apply(service, group, settings))  # type: ignore[misc]
 
 
@@ -287,9 +327,10 @@ def _refuse_not_offered(parameters: dict[str, Any]) -> None:
     for name in _REFUSED_WHEN_SET:
         if name in parameters:
             raise not_offered(name)
-    for name in _REFUSED_WHEN_TRUE:
-        if parameters.get(name):
-            raise not_offered(name)
+    if "TransitEncryptionMode" in parameters and not parameters.get("TransitEncryptionEnabled"):
+        raise Fault(InvalidCombination, "TransitEncryptionMode needs TransitEncryptionEnabled to be true.")
+    if parameters.get("TransitEncryptionMode", "required") != "required":
+        raise not_offered("TransitEncryptionMode preferred (one endpoint with and without TLS at once)")
     if {parameters.get("NetworkType", "ipv4"), parameters.get("IpDiscovery", "ipv4")} != {"ipv4"}:
         raise not_offered("IPv6")
     if parameters.get("LogDeliveryConfigurations"):
@@ -317,6 +358,14 @@ def _node_count(parameters: dict[str, Any]) -> int:
     if not 1 <= count <= MOST_NODES:
         raise Fault(InvalidValue, f"A replication group has 1 to {MOST_NODES} nodes, not {count}.")
     return int(count)
+
+
+def _serving(parameters: dict[str, Any]) -> Serving:
+    """Return how a new group is served, or raise what the service refuses."""
+    port, tls = parameters.get("Port"), bool(parameters.get("TransitEncryptionEnabled"))
+    if port is not None and not 1 <= port <= LAST_PORT:
+        raise Fault(InvalidValue, f"Port must be between 1 and {LAST_PORT}, not {port}.")
+    return Serving(tls, port, nodes=tls or port is not None)
 
 
 def _zones(service: Service, wanted: list[str] | None, count: int) -> list[str]:
@@ -359,7 +408,7 @@ def _note_failover(service: Service, group: Group, options: dict[str, Any]) -> N
 
 
 def _wanted_settings(
-    service: Service, parameters: dict[str, Any], *, cluster_mode: bool
+    service: Service, parameters: dict[str, Any], *, cluster_mode: bool = False
 ) -> tuple[Settings, ParameterGroup]:
     """Return what the nodes of a new group run with."""
     engine = catalogue.resolve(parameters.get("Engine", DEFAULT_ENGINE), parameters.get("EngineVersion"))
@@ -404,7 +453,8 @@ def _wanted_change(service: Service, group: Group, parameters: dict[str, Any]) -
         catalogue.check_forward(current.engine, engine)
     node_type = catalogue.check_node_type(parameters.get("CacheNodeType", base.node_type))
     chosen = _chosen_parameter_group(service, group, engine, parameters.get("CacheParameterGroupName"))
-    settings = Settings(engine, node_type, dict(chosen.values))
+    settings = Settings(engine, node_type, dict(chosen.values), current.logins)
+    tiering.check_change(current, settings)
     return Change(
         settings if (engine, node_type) != (current.engine, current.node_type) else None,
         chosen.name if chosen.name != group.parameter_group else None,
@@ -465,7 +515,9 @@ def _replica_zones(
     return _zones(service, None, count + 1)[-more:]
 
 
-def _seed(service: Service, parameters: dict[str, Any], *, cluster_mode: bool) -> list[Callable[[Path], None]]:
+def _seed(
+    service: Service, parameters: dict[str, Any], *, cluster_mode: bool = False
+) -> list[Callable[[Path], None]]:
     """Return how to fetch the RDB files that a new group starts from; raises what the service refuses."""
     arns, name = parameters.get("SnapshotArns") or [], parameters.get("SnapshotName")
     if arns and name:
@@ -480,8 +532,9 @@ def _seed(service: Service, parameters: dict[str, Any], *, cluster_mode: bool) -
         return [functools.partial(service.storage.download, bucket, key) for bucket, key in places]
     if name:
         with service.lock:
-            sources = service.snapshots.ready(name).files
-        return [functools.partial(_copy, source) for source in sources]
+            snapshot = service.snapshots.ready(name)
+            tiering.check_restore(snapshot, parameters.get("CacheNodeType", DEFAULT_NODE_TYPE))
+        return [functools.partial(_copy, source) for source in snapshot.files]
     return []
 
 
@@ -507,8 +560,9 @@ def _create(service: Service, group: Group, seed: list[Callable[[Path], None]]) 
         service.events.add(CLUSTER, node.cluster_id, f"Added cache node 0001 in availability zone {node.zone}")
         service.events.add(CLUSTER, node.cluster_id, "Cache cluster created")
     if seed:
-        service.events.add(GROUP, group.id, f"Restore succeeded for replication group {group.id}")
-    service.events.add(GROUP, group.id, f"Replication group {group.id} created")
+        service.events.add(group.source_type, group.id, f"Restore succeeded for {group.title}")
+    if not group.alone:
+        service.events.add(GROUP, group.id, f"Replication group {group.id} created")
     with service.lock:
         _set_status(group, "available")
 
@@ -517,10 +571,13 @@ def _create_failed(service: Service, group: Group, error: Exception, *, seeded: 
     what = "Restore from the backup failed" if seeded else "Creation failed"
     for name in group.planned:
         service.events.add(CLUSTER, name, f"{what} for cache cluster {name}: {error}")
-    service.events.add(GROUP, group.id, f"{what} for replication group {group.id}: {error}")
+    if not group.alone:
+        service.events.add(GROUP, group.id, f"{what} for replication group {group.id}: {error}")
     with service.lock:
         group.status = "create-failed"
         group.member_status = "restore-failed" if seeded else "create-failed"
+        if isinstance(error, OrderedFailure):
+            group.member_status = error.member_status
 
 
 def _begin(service: Service, group: Group, change: Change) -> None:
@@ -534,13 +591,13 @@ def _begin(service: Service, group: Group, change: Change) -> None:
     _set_status(group, "modifying")
     if change.settings is None:
         group.parameter_status = "applying"
-        settings = Settings(group.settings.engine, group.settings.node_type, dict(parameter_group.values))
+        settings = replace(group.settings, values=dict(parameter_group.values))
         _background(service, group, lambda: service.work.configure(group, settings), "changing parameters")
         return
     wanted = change.settings
     if wanted.engine != group.settings.engine:
         service.events.add(
-            GROUP, group.id, f"Engine upgrade of replication group {group.id} to {wanted.engine} has started"
+            group.source_type, group.id, f"Engine upgrade of {group.title} to {wanted.engine} has started"
         )
 
     def undo() -> None:
@@ -558,12 +615,12 @@ def _background(
         try:
             with group.work:
                 work()
-            message = f"Finished {what} of replication group {group.id}"
+            message = f"Finished {what} of {group.title}"
         except Exception as error:  # noqa: BLE001  whatever went wrong is told by an event
-            message = f"Failed {what} of replication group {group.id}: {error}"
+            message = f"Failed {what} of {group.title}: {error}"
             if undo is not None:
                 undo()
-        service.events.add(GROUP, group.id, message)
+        service.events.add(group.source_type, group.id, message)
         with service.lock:
             _set_status(group, "available")
 
@@ -574,13 +631,14 @@ def _apply(service: Service, group: Group, settings: Settings) -> None:
     """Bring a group to changed values of the parameter group that it uses."""
     try:
         with group.work:
-            if group.id not in service.groups:
-                return
+            with service.lock:
+                if not any(group is known for known in service.all_groups()):
+                    return
             service.work.configure(group, settings)
-        message = f"Updated parameter group {group.parameter_group} applied to replication group {group.id}"
+        message = f"Updated parameter group {group.parameter_group} applied to {group.title}"
     except Exception as error:  # noqa: BLE001
         message = f"Could not apply parameter group {group.parameter_group} to {group.id}: {error}"
-    service.events.add(GROUP, group.id, message)
+    service.events.add(group.source_type, group.id, message)
 
 
 def _delete(service: Service, group: Group, snapshot: Any) -> None:
@@ -593,10 +651,11 @@ def _delete(service: Service, group: Group, snapshot: Any) -> None:
         service.work_of(group).delete(group)
     for name in group.member_ids:
         service.events.add(CLUSTER, name, "Cache cluster deleted")
-    service.events.add(GROUP, group.id, f"Replication group {group.id} deleted")
+    if not group.alone:
+        service.events.add(GROUP, group.id, f"Replication group {group.id} deleted")
     with service.lock:
-        service.groups.pop(group.id, None)
-        service.tags.pop(service.arn("replicationgroup", group.id), None)
+        (service.clusters if group.alone else service.groups).pop(group.id, None)
+        service.tags.pop(service.arn("cluster" if group.alone else "replicationgroup", group.id), None)
 
 
 OPERATIONS = {

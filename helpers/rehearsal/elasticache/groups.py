@@ -1,4 +1,9 @@
-"""What the service knows about a replication group, and how it shows it."""
+"""What the service knows about a replication group, and how it shows it.
+
+Encryption at rest is a property that is kept and shown as AWS shows it, so that a runbook can check
+and repeat it. Nothing on this machine is encrypted by it: the files of the local cloud are as
+private as their owner's directory.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from helpers.rehearsal.elasticache.catalogue import tiered
+from helpers.rehearsal.elasticache.endpoints import Front, Serving
+from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
+from helpers.rehearsal.elasticache.logins import Authentication
 from helpers.rehearsal.elasticache.nodes import NODE_GROUP_ID, NODE_ID, Node, Settings
 from helpers.rehearsal.elasticache.shards import Shard
 from helpers.rehearsal.servers import HOST
@@ -45,6 +54,15 @@ class Group:
     zones: list[str]
     primary_port: int
     reader_port: int
+    primary_host: str = HOST
+    reader_host: str = HOST
+    serving: Serving = Serving()
+    # By cluster id, where the nodes have endpoints of their own that outlast a server.
+    fronts: dict[str, Front] = field(default_factory=dict)
+    authentication: Authentication = field(default_factory=Authentication)
+    # A cache cluster outside any replication group: one node, no endpoints but the node's own.
+    alone: bool = False
+    at_rest: bool = False
     status: str = "creating"
     member_status: str = "creating"
     nodes: list[Node] = field(default_factory=list)
@@ -58,6 +76,21 @@ class Group:
     shards: tuple[Shard, ...] = ()
     # One piece of work at a time: a parameter change waits until an upgrade is over.
     work: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """Return what this is in words."""
+        return "cache cluster" if self.alone else "replication group"
+
+    @property
+    def title(self) -> str:
+        """Return what the group is called in sentences."""
+        return f"{self.kind} {self.id}"
+
+    @property
+    def source_type(self) -> str:
+        """Return what events call it."""
+        return CLUSTER if self.alone else GROUP
 
     @property
     def member_ids(self) -> list[str]:
@@ -119,6 +152,11 @@ class Group:
         """Return a member by its cluster id."""
         return next(node for node in self.nodes if node.cluster_id == cluster_id)
 
+    def endpoint_of(self, node: Node) -> dict[str, Any]:
+        """Return the address of a node itself, as clients know it."""
+        front = self.fronts.get(node.cluster_id)
+        return {"Address": front.host, "Port": front.port} if front else node.endpoint
+
     def describe(self, arn: str) -> dict[str, Any]:
         """Return the group as DescribeReplicationGroups shows it."""
         return {
@@ -126,7 +164,7 @@ class Group:
             "Description": self.description,
             "GlobalReplicationGroupInfo": {},
             "Status": self.status,
-            "PendingModifiedValues": {},
+            "PendingModifiedValues": self.authentication.pending,
             "MemberClusters": self.member_ids,
             "NodeGroups": self._node_groups() if self.nodes else [],
             "ConfigurationEndpoint": self._configuration_endpoint(),
@@ -138,12 +176,14 @@ class Group:
             "ClusterEnabled": self.cluster_mode,
             "ClusterMode": self.mode,
             "CacheNodeType": self.settings.node_type,
-            "AuthTokenEnabled": False,
-            "TransitEncryptionEnabled": False,
-            "AtRestEncryptionEnabled": False,
+            **self.authentication.describe_token(),
+            **self._transit(),
+            "AtRestEncryptionEnabled": self.at_rest,
+            "StorageEncryptionType": "sse-elasticache" if self.at_rest else "none",
             "ARN": arn,
+            "UserGroupIds": list(self.authentication.user_groups),
             "ReplicationGroupCreateTime": self.created_at,
-            "DataTiering": "disabled",
+            "DataTiering": _enabled(tiered(self.settings.node_type)),
             "AutoMinorVersionUpgrade": self.options["AutoMinorVersionUpgrade"],
             "NetworkType": "ipv4",
             "IpDiscovery": "ipv4",
@@ -158,7 +198,9 @@ class Group:
         return [self._cluster(n.cluster_id, arn_of(n.cluster_id), n, with_nodes) for n in self.nodes]
 
     def _configuration_endpoint(self) -> dict[str, Any] | None:
-        return {"Address": HOST, "Port": self.primary_port} if self.cluster_mode and self.nodes else None
+        if not self.cluster_mode or not self.nodes:
+            return None
+        return {"Address": self.primary_host, "Port": self.primary_port}
 
     def _node_groups(self) -> list[dict[str, Any]]:
         return [self._shard(shard) for shard in self.shards] or [self._node_group()]
@@ -183,13 +225,13 @@ class Group:
         return {
             "NodeGroupId": NODE_GROUP_ID,
             "Status": self.status,
-            "PrimaryEndpoint": {"Address": HOST, "Port": self.primary_port},
-            "ReaderEndpoint": {"Address": HOST, "Port": self.reader_port},
+            "PrimaryEndpoint": {"Address": self.primary_host, "Port": self.primary_port},
+            "ReaderEndpoint": {"Address": self.reader_host, "Port": self.reader_port},
             "NodeGroupMembers": [
                 {
                     "CacheClusterId": node.cluster_id,
                     "CacheNodeId": NODE_ID,
-                    "ReadEndpoint": node.endpoint,
+                    "ReadEndpoint": self.endpoint_of(node),
                     "PreferredAvailabilityZone": node.zone,
                     "CurrentRole": "primary" if node.is_primary else "replica",
                 }
@@ -201,7 +243,7 @@ class Group:
         settings = node.settings if node else self.settings
         shown = {
             "CacheClusterId": name,
-            "ReplicationGroupId": self.id,
+            "ReplicationGroupId": None if self.alone else self.id,
             "CacheClusterStatus": "snapshotting" if name in self.snapshotting else self.member_status,
             "CacheNodeType": settings.node_type,
             "Engine": settings.engine.name,
@@ -225,9 +267,9 @@ class Group:
             ],
             "SnapshotRetentionLimit": self.options["SnapshotRetentionLimit"],
             "SnapshotWindow": self.options["SnapshotWindow"],
-            "AuthTokenEnabled": False,
-            "TransitEncryptionEnabled": False,
-            "AtRestEncryptionEnabled": False,
+            **self.authentication.describe_token(),
+            **self._transit(),
+            "AtRestEncryptionEnabled": self.at_rest,
             "ARN": arn,
             "ReplicationGroupLogDeliveryEnabled": False,
             "LogDeliveryConfigurations": [],
@@ -243,7 +285,7 @@ class Group:
             "CacheNodeId": NODE_ID,
             "CacheNodeStatus": self.member_status,
             "CacheNodeCreateTime": node.created_at,
-            "Endpoint": node.endpoint,
+            "Endpoint": self.endpoint_of(node),
             "ParameterGroupStatus": self.parameter_status,
             "CustomerAvailabilityZone": node.zone,
         }
@@ -255,6 +297,12 @@ class Group:
         return {
             "EngineVersion": None if wanted.engine == current.engine else wanted.engine.version,
             "CacheNodeType": None if wanted.node_type == current.node_type else wanted.node_type,
+        }
+
+    def _transit(self) -> dict[str, Any]:
+        return {
+            "TransitEncryptionEnabled": self.serving.tls,
+            "TransitEncryptionMode": "required" if self.serving.tls else None,
         }
 
     def _notification(self) -> dict[str, Any] | None:

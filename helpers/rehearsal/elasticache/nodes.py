@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.rehearsal.elasticache import access, parameters
+from helpers.rehearsal.elasticache.logins import Logins
 from helpers.rehearsal.engines import Engine
 from helpers.rehearsal.servers import HOST, Server
 from helpers.rehearsal.wire import Refused
@@ -36,6 +38,7 @@ class Settings:
     engine: Engine
     node_type: str
     values: Mapping[str, str] = field(default_factory=dict)
+    logins: Logins = field(default_factory=Logins, compare=False)
 
     @property
     def memory_limit(self) -> int:
@@ -58,15 +61,15 @@ class Node:
     is_primary: bool = False
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     shard: str = NODE_GROUP_ID
-    # The relay's port that leads here, 0 where clients reach the server itself.
-    relay_port: int = 0
+    # Host and port of the relay that lead here; None where clients reach the server itself.
+    address: tuple[str, int] | None = None
     # What the nodes of a cluster call it among themselves.
     bus_id: str = ""
 
     @property
-    def port(self) -> int:
-        """Return the port that the node is known by: in descriptions, and among the nodes of a cluster."""
-        return self.relay_port or self.server.port
+    def known_at(self) -> tuple[str, int]:
+        """Return the host and port that the node is known by: in descriptions, and among the nodes of a cluster."""
+        return self.address or self.server.address
 
     @property
     def engine(self) -> Engine:
@@ -76,7 +79,8 @@ class Node:
     @property
     def endpoint(self) -> dict[str, Any]:
         """Return the address of the node itself."""
-        return {"Address": HOST, "Port": self.port}
+        host, port = self.known_at
+        return {"Address": host, "Port": port}
 
     def info(self, section: str) -> dict[str, str]:
         """Return one section of INFO."""
@@ -144,6 +148,8 @@ class Nodes:
         self.access = access.Access()
         self.refuse_client_pause = False
         self._numbers = itertools.count(1)
+        # One at a time: the later call must not be overtaken by an earlier one with what was before.
+        self._applying = threading.Lock()
 
     def start(
         self,
@@ -158,13 +164,16 @@ class Nodes:
     ) -> Node:
         """Return a running node: empty, from an RDB file, or replicating another one.
 
-        `port` 0 is any free one; `more` are further directives. Raises ServerFailed with the server's own words when it does not start.
+        `port` 0 is any free one; `more` are further directives. Raises ServerFailed with the
+        server's own words when it does not start.
         """
         config: dict[str, Any] = {**settings.directives(), **(more or {})}
         config["client-output-buffer-limit"] = _by_class(config["client-output-buffer-limit"])
         # Data that does not fit must be seen as such: a limit during the load could evict it.
         limit = config.pop("maxmemory")
-        config |= self.access.directives(settings.engine, refuse_client_pause=self.refuse_client_pause)
+        config |= self.access.directives(
+            settings.engine, settings.logins.present, refuse_client_pause=self.refuse_client_pause
+        )
         server = Server(
             settings.engine,
             self.directory / f"{cluster_id}.{next(self._numbers)}",
@@ -183,9 +192,15 @@ class Nodes:
         return node
 
     def apply_access(self, node: Node) -> None:
-        """Bring the rights of applications on a running node to the cloud's present settings."""
-        rules = access.default_rules(node.engine, refuse_client_pause=self.refuse_client_pause)
-        node.command("ACL", "SETUSER", "default", *rules)
+        """Bring the users of applications on a running node to those of its group and the cloud's settings."""
+        with self._applying:
+            wanted = node.settings.logins.present
+            for login in wanted:
+                rules = access.rules_of(login, node.engine, refuse_client_pause=self.refuse_client_pause)
+                node.command("ACL", "SETUSER", login.name, *rules)
+            known = {name.decode() for name in node.command("ACL", "USERS")}
+            if gone := known - {login.name for login in wanted} - {access.ADMIN_USER}:
+                node.command("ACL", "DELUSER", *sorted(gone))
 
     def stop(self, node: Node) -> None:
         """End a node and remove its files."""

@@ -107,7 +107,7 @@ def _users(service: Service, group: ParameterGroup) -> list[str]:
     """Return the replication groups that use a parameter group, or will."""
     return [
         user.id
-        for user in service.groups.values()
+        for user in service.all_groups()
         if group.name in (user.parameter_group, user.pending.parameter_group)
     ]
 

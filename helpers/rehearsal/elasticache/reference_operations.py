@@ -99,7 +99,7 @@ def delete_cache_subnet_group(service: Service, parameters: dict[str, Any]) -> d
     with service.lock:
         if name not in service.subnet_groups:
             raise Fault("CacheSubnetGroupNotFoundFault", f"Cache Subnet Group {name} does not exist.")
-        if any(group.options["CacheSubnetGroupName"].lower() == name for group in service.groups.values()):
+        if any(group.options["CacheSubnetGroupName"].lower() == name for group in service.all_groups()):
             raise Fault("CacheSubnetGroupInUse", f"Cache subnet group {name} is currently in use.")
         service.tags.pop(service.subnet_groups.pop(name)["ARN"], None)
     return {}
@@ -140,12 +140,14 @@ def _tags_of(service: Service, arn: str) -> dict[str, str]:
     kind, _, name = arn.removeprefix(prefix).partition(":")
     if not arn.startswith(prefix) or not name:
         raise Fault("InvalidARNFault", f"{arn} is not the ARN of a resource of this account and region.")
-    clusters = {node.cluster_id for group in service.groups.values() for node in group.nodes}
+    clusters = service.cluster_ids()
     known = {
         "replicationgroup": (service.groups, "ReplicationGroupNotFoundFault"),
         "cluster": (clusters, "CacheClusterNotFoundFault"),
         "snapshot": ({snapshot.name for snapshot in service.snapshots.all()}, "SnapshotNotFoundFault"),
         "parametergroup": ({g.name for g in service.parameter_groups.all()}, "CacheParameterGroupNotFoundFault"),
+        "user": (service.users.users, "UserNotFoundFault"),
+        "usergroup": (service.users.groups, "UserGroupNotFoundFault"),
         "subnetgroup": (service.subnet_groups, "CacheSubnetGroupNotFoundFault"),
     }
     names, missing = known.get(kind, ((), "InvalidARNFault"))
@@ -189,8 +191,6 @@ OPERATIONS = {
     "DescribeServiceUpdates": describe_nothing("ServiceUpdates"),
     "DescribeUpdateActions": describe_nothing("UpdateActions"),
     "DescribeReservedCacheNodes": describe_nothing("ReservedCacheNodes"),
-    "DescribeUsers": describe_nothing("Users"),
-    "DescribeUserGroups": describe_nothing("UserGroups"),
     "DescribeServerlessCaches": describe_nothing("ServerlessCaches"),
     "DescribeGlobalReplicationGroups": describe_nothing("GlobalReplicationGroups"),
     "CreateCacheSubnetGroup": create_cache_subnet_group,

@@ -18,17 +18,23 @@ from helpers.rehearsal.elasticache import (
     group_operations,
     parameter_operations,
     reference_operations,
+    single_cluster_operations,
     snapshot_operations,
+    user_operations,
 )
 from helpers.rehearsal.elasticache.answers import not_offered
 from helpers.rehearsal.elasticache.api import Fault
+from helpers.rehearsal.elasticache.certificates import Certificates
 from helpers.rehearsal.elasticache.cluster_mode import ClusterWork
+from helpers.rehearsal.elasticache.endpoints import Endpoints
 from helpers.rehearsal.elasticache.events import Events
+from helpers.rehearsal.elasticache.faults import Faults
 from helpers.rehearsal.elasticache.groups import Group
 from helpers.rehearsal.elasticache.nodes import Nodes
 from helpers.rehearsal.elasticache.parameter_groups import ParameterGroups
 from helpers.rehearsal.elasticache.snapshots import Snapshots
 from helpers.rehearsal.elasticache.storage import Storage
+from helpers.rehearsal.elasticache.users import Users
 from helpers.rehearsal.elasticache.work import Work
 from helpers.rehearsal.relay import Relay
 
@@ -40,6 +46,8 @@ OPERATIONS: dict[str, Operation] = {
     **snapshot_operations.OPERATIONS,
     **parameter_operations.OPERATIONS,
     **reference_operations.OPERATIONS,
+    **single_cluster_operations.OPERATIONS,
+    **user_operations.OPERATIONS,
 }
 
 
@@ -52,16 +60,22 @@ class Service:
         # Held while state is read or changed, never while a server or S3 is asked.
         self.lock = threading.RLock()
         self.events = Events()
+        self.faults = Faults()
+        self.users = Users()
         self.parameter_groups = ParameterGroups()
         self.groups: dict[str, Group] = {}
+        # Cache clusters outside any replication group, each as a group of its one node.
+        self.clusters: dict[str, Group] = {}
         self.snapshots = Snapshots(directory / "snapshots")
         self.subnet_groups: dict[str, dict[str, Any]] = {}
         self.tags: dict[str, dict[str, str]] = {}
         self.storage = Storage(endpoint, region, account)
         self.nodes = Nodes(directory / "nodes")
         self.relay = Relay()
-        self.work = Work(self.nodes, self.relay, self.events, self.lock)
-        self.cluster_work = ClusterWork(self.nodes, self.relay, self.events, self.lock)
+        self.certificates = Certificates(directory / "certificates")
+        self.endpoints = Endpoints(self.relay, self.certificates)
+        self.work = Work(self.nodes, self.relay, self.events, self.lock, self.endpoints)
+        self.cluster_work = ClusterWork(self.nodes, self.relay, self.events, self.lock, self.endpoints)
         # When TestFailover was called.
         self.failover_tests: list[datetime] = []
         self.closing = threading.Event()
@@ -108,10 +122,20 @@ class Service:
 
     def group_of_cluster(self, cluster_id: str) -> Group:
         """Return the group that a running cluster is a member of, or raise the service's error."""
-        for group in self.groups.values():
-            if cluster_id.lower() in [node.cluster_id for node in group.nodes]:
+        for group in self.all_groups():
+            if cluster_id.lower() in [node.cluster_id for node in group.nodes] or (
+                group.alone and group.id == cluster_id.lower()
+            ):
                 return group
         raise Fault("CacheClusterNotFoundFault", f"CacheCluster not found: {cluster_id}")
+
+    def all_groups(self) -> list[Group]:
+        """Return the replication groups, and the cache clusters outside them."""
+        return [*self.groups.values(), *self.clusters.values()]
+
+    def cluster_ids(self) -> set[str]:
+        """Return the ids of all cache clusters, running or planned."""
+        return {name for group in self.all_groups() for name in group.member_ids}
 
     def in_background(self, work: Callable[[], None]) -> None:
         """Run something that takes time in a thread of its own."""
@@ -121,7 +145,7 @@ class Service:
         """Set whether applications may run CLIENT PAUSE, on all nodes, now and from now on."""
         self.nodes.refuse_client_pause = refuse
         with self.lock:
-            nodes = [node for group in self.groups.values() for node in group.nodes]
+            nodes = [node for group in self.all_groups() for node in group.nodes]
         for node in nodes:
             self.nodes.apply_access(node)
 
@@ -129,7 +153,7 @@ class Service:
         """End every server and the relay."""
         self.closing.set()
         with self.lock:
-            groups = list(self.groups.values())
+            groups = self.all_groups()
         for group in groups:
             for node in group.nodes:
                 self.nodes.stop(node)

@@ -6,9 +6,10 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from helpers.rehearsal.elasticache import tiering
 from helpers.rehearsal.elasticache.answers import not_offered, page
 from helpers.rehearsal.elasticache.api import Fault
-from helpers.rehearsal.elasticache.events import GROUP
+from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
 from helpers.rehearsal.elasticache.groups import Group
 from helpers.rehearsal.elasticache.nodes import Node
 from helpers.rehearsal.elasticache.parameter_groups import check_name
@@ -29,8 +30,8 @@ def create_snapshot(service: Service, parameters: dict[str, Any]) -> dict[str, A
         name = service.snapshots.check_new(check_name(parameters["SnapshotName"], "SnapshotName", LONGEST_NAME))
         if group.status != "available":
             raise Fault(
-                "InvalidReplicationGroupStateFault",
-                f"Replication group {group.id} is {group.status}: a snapshot needs it to be available.",
+                "InvalidCacheClusterStateFault" if group.alone else "InvalidReplicationGroupStateFault",
+                f"{group.title.capitalize()} is {group.status}: a snapshot needs it to be available.",
             )
         snapshot = service.snapshots.begin(name, group, nodes, by_cluster=by_cluster)
         group.status, group.snapshotting = "snapshotting", frozenset(node.cluster_id for node in nodes)
@@ -75,6 +76,7 @@ def copy_snapshot(service: Service, parameters: dict[str, Any]) -> dict[str, Any
         source = service.snapshots.ready(parameters["SourceSnapshotName"].lower())
         service.snapshots.check_new(target)
     if bucket:
+        tiering.check_export(source)
         for key in _keys(source, target):
             service.storage.check_export(bucket, key)
         return {"Snapshot": _export(service, source, target, bucket)}
@@ -108,7 +110,7 @@ def take(service: Service, group: Group, snapshot: Snapshot) -> bool:
 
     Returns False, with an event and no snapshot, where that fails.
     """
-    about = f"snapshot with ID '{snapshot.name}' of replication group with ID '{group.id}'"
+    about = f"snapshot with ID '{snapshot.name}' of {group.kind} with ID '{group.id}'"
     try:
         with ThreadPoolExecutor(len(snapshot.parts)) as pool:
             sizes = pool.map(lambda part: _save(service, group, part), snapshot.parts)
@@ -117,11 +119,11 @@ def take(service: Service, group: Group, snapshot: Snapshot) -> bool:
     except Exception as error:  # noqa: BLE001  whatever went wrong is told by an event
         with service.lock:
             service.snapshots.remove(snapshot.name)
-        service.events.add(GROUP, group.id, f"Snapshot failed for {about}: {error}")
+        service.events.add(group.source_type, group.id, f"Snapshot failed for {about}: {error}")
         return False
     with service.lock:
         snapshot.status = "available"
-    service.events.add(GROUP, group.id, f"Snapshot succeeded for {about}")
+    service.events.add(group.source_type, group.id, f"Snapshot succeeded for {about}")
     return True
 
 
@@ -136,6 +138,8 @@ def _source(service: Service, parameters: dict[str, Any]) -> tuple[Group, list[N
         raise Fault("InvalidParameterCombinationException", "Give either ReplicationGroupId or CacheClusterId.")
     if cluster_id is not None:
         group = service.group_of_cluster(cluster_id)
+        if not group.nodes:
+            raise Fault("InvalidCacheClusterStateFault", f"Cache cluster {group.id} is {group.status}.")
         if group.cluster_mode:
             raise Fault(
                 "InvalidParameterCombinationException",
@@ -174,7 +178,7 @@ def _export(service: Service, source: Snapshot, target: str, bucket: str) -> dic
             message = f"Export succeeded for {about}"
         except Exception as error:  # noqa: BLE001  whatever went wrong is told by an event
             message = f"Export failed for {about}: {error}"
-        service.events.add(GROUP, origin, message)
+        service.events.add(GROUP if "ReplicationGroupId" in source.origin else CLUSTER, origin, message)
         with service.lock:
             source.status = "available"
 

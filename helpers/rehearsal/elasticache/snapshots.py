@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from helpers.rehearsal.elasticache import catalogue
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.elasticache.groups import Group
 from helpers.rehearsal.elasticache.nodes import NODE_ID, Node
@@ -170,5 +171,5 @@ def _origin(group: Group, node: Node, *, by_cluster: bool) -> dict[str, Any]:
         "SnapshotRetentionLimit": group.options["SnapshotRetentionLimit"],
         "SnapshotWindow": group.options["SnapshotWindow"],
         "AutomaticFailover": "enabled" if group.options["AutomaticFailoverEnabled"] else "disabled",
-        "DataTiering": "disabled",
+        "DataTiering": "enabled" if catalogue.tiered(group.settings.node_type) else "disabled",
     }

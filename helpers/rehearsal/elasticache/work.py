@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 
+from helpers.rehearsal.elasticache.endpoints import Endpoints, Front
 from helpers.rehearsal.elasticache.events import CLUSTER, GROUP, Events
 from helpers.rehearsal.elasticache.groups import Group
 from helpers.rehearsal.elasticache.nodes import Node, NodeFailed, Nodes, Settings, wait
@@ -28,9 +29,10 @@ CATCH_UP_TIMEOUT_S = 15.0
 class Work:
     """The hands of the service."""
 
-    def __init__(self, nodes: Nodes, relay: Relay, events: Events, lock: RLock) -> None:
+    def __init__(self, nodes: Nodes, relay: Relay, events: Events, lock: RLock, endpoints: Endpoints) -> None:
         self.nodes = nodes
         self.relay = relay
+        self.endpoints = endpoints
         self.events = events
         self.lock = lock
 
@@ -102,6 +104,11 @@ class Work:
             self.nodes.stop(node)
             self.events.add(CLUSTER, node.cluster_id, "Cache cluster deleted")
 
+    def lead(self, group: Group) -> None:
+        """Lead the endpoints of a group to the nodes that it has."""
+        readers = _readers(group)
+        self._lead(group, [group.primary.server.port], readers)
+
     def lead_away(self, group: Group) -> None:
         """Lead clients past the nodes that have failed."""
         self._serve(group, group.nodes, keep_primary=True)
@@ -163,8 +170,11 @@ class Work:
         """End everything that belongs to a group."""
         for node in group.nodes:
             self.nodes.stop(node)
-        for port in (group.primary_port, group.reader_port):
-            self.relay.close(port)
+        if not group.alone:
+            self.relay.close(group.primary_port, host=group.primary_host)
+            self.relay.close(group.reader_port, host=group.reader_host)
+        for front in group.fronts.values():
+            self.relay.close(front.port, host=front.host)
 
     def _admit(self, node: Node) -> None:
         """Put the node's limit in force, unless what it was seeded with is larger."""
@@ -210,8 +220,9 @@ class Work:
         with self._paused(old):
             file = old.server.directory / "upgrade.rdb"
             old.save(file)
-            self.relay.point(group.primary_port, [])
-            self.relay.point(group.reader_port, [])
+            self._lead(group, [], [])
+            for front in group.fronts.values():
+                self.relay.point(front.port, [], host=front.host)
             old.server.kill()
         try:
             return [self._resume(group, old, settings, file)]
@@ -246,18 +257,50 @@ class Work:
 
     def _serve(self, group: Group, nodes: list[Node], *, keep_primary: bool = False) -> None:
         """Show these nodes, and lead the group's endpoints to them."""
+        if group.serving.nodes:
+            self._front(group, nodes)
         with self.lock:
             group.nodes = nodes
             group.planned = []
-        if not keep_primary:
-            self.relay.point(group.primary_port, [group.primary.server.port])
-        readers = [node for node in group.replicas if node.server.alive] or [group.primary]
-        self.relay.point(group.reader_port, [node.server.port for node in readers])
+        readers = _readers(group)
+        self._lead(group, None if keep_primary else [group.primary.server.port], readers)
+
+    def _lead(self, group: Group, primary: list[int] | None, readers: list[int]) -> None:
+        """Lead the group's endpoints to server ports; the primary's, with None, where it led before."""
+        if group.alone:
+            return
+        if primary is not None:
+            self.relay.point(group.primary_port, primary, host=group.primary_host)
+        self.relay.point(group.reader_port, readers, host=group.reader_host)
+
+    def _front(self, group: Group, nodes: list[Node]) -> None:
+        """Give every node an endpoint of its own that leads to its present server, and only these nodes."""
+        fronts: dict[str, Front] = {}
+        for node in nodes:
+            front, target = group.fronts.get(node.cluster_id), node.server.port
+            if front is None:
+                host, port = self.endpoints.open(group.serving, [target])
+                front = Front(host, port, target)
+            elif front.target != target:
+                self.relay.point(front.port, [target], host=front.host)
+                front = Front(front.host, front.port, target)
+            fronts[node.cluster_id] = front
+        gone = [front for name, front in group.fronts.items() if name not in fronts]
+        with self.lock:
+            group.fronts = fronts
+        for front in gone:
+            self.relay.close(front.port, host=front.host)
 
     def _say(self, group: Group, nodes: list[Node], what: str) -> None:
         for node in nodes:
             self.events.add(CLUSTER, node.cluster_id, f"Cache node 0001 replaced: {what}")
-        self.events.add(GROUP, group.id, f"Replication group {group.id} now runs {what}")
+        if not group.alone:
+            self.events.add(GROUP, group.id, f"Replication group {group.id} now runs {what}")
+
+
+def _readers(group: Group) -> list[int]:
+    """Return the server ports that the reader endpoint leads to."""
+    return [node.server.port for node in group.replicas if node.server.alive] or [group.primary.server.port]
 
 
 def wait_linked(nodes: list[Node]) -> None:

@@ -347,13 +347,14 @@ def test_data_larger_than_a_node_is_no_restore_with_keys_evicted(sessions: Any, 
 
 
 class Writer:
-    """An application with a cluster client that writes everywhere and remembers what was acknowledged."""
+    """An application that writes and remembers what was acknowledged; `prefix` begins its keys."""
 
-    def __init__(self, cluster: RedisCluster) -> None:
+    def __init__(self, set_: Any, prefix: str) -> None:
         self.acknowledged: list[int] = []
         self.failed = 0
         self.longest_s = 0.0
-        self._cluster = cluster
+        self._set = set_
+        self._prefix = prefix
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write)
 
@@ -370,7 +371,7 @@ class Writer:
         while not self._stop.wait(0.002):
             number += 1
             try:
-                self._cluster.set(f"written:{number}", number)
+                self._set(f"{self._prefix}{number}", number)
             except (redis.RedisError, redis.exceptions.RedisClusterException):
                 self.failed += 1
                 continue
@@ -379,7 +380,7 @@ class Writer:
             self.acknowledged.append(number)
 
     def lost(self, cluster: RedisCluster) -> list[int]:
-        return [number for number in self.acknowledged if cluster.get(f"written:{number}") != str(number)]
+        return [number for number in self.acknowledged if cluster.get(f"{self._prefix}{number}") != str(number)]
 
 
 @pytest.mark.parametrize("replicas", [1, 0])
@@ -390,22 +391,25 @@ def test_a_rolling_upgrade_of_a_cluster_loses_no_acknowledged_write_and_keeps_ev
     group = create(account, name, ReplicasPerNodeGroup=replicas)
     before, cluster = addresses(account, name), client(account, name)
     fill(cluster)
-    with Writer(cluster) as writer:
-        until(lambda: len(writer.acknowledged) > 50)
+    # One client follows the cluster; the other knows one node only, and repeats nothing.
+    tag = next(f"{{{n}}}" for n in range(99) if shards.slot_of(str(n).encode()) < 8192)
+    alone = redis.Redis(port=before[f"{name}-0001-001"]["Port"], retry=Retry(NoBackoff(), 0), socket_timeout=5)
+    with Writer(cluster.set, "written:") as writer, Writer(alone.set, tag) as plain:
+        until(lambda: min(len(writer.acknowledged), len(plain.acknowledged)) > 50)
         after = account.modify(name, Engine=NEW.name, EngineVersion=NEW.minor)
-        count = len(writer.acknowledged)
-        until(lambda: len(writer.acknowledged) > count + 50)
-    for what, value in (("acknowledged", count), ("failed", writer.failed), ("longest_s", writer.longest_s)):
-        record_property(what, value)
+        counts = len(writer.acknowledged), len(plain.acknowledged)
+        until(lambda: len(writer.acknowledged) > counts[0] + 50 and len(plain.acknowledged) > counts[1] + 50)
+    for what, one in (("cluster client", writer), ("plain client", plain)):
+        record_property(what, f"{len(one.acknowledged)} acknowledged, {one.failed} failed, {one.longest_s:.3f} s at most")
     fresh = client(account, name)
-    assert writer.lost(fresh) == [] and holds(fresh)
+    assert writer.lost(fresh) == [] and plain.lost(fresh) == [] and holds(fresh)
     assert addresses(account, name) == before
     assert after["ConfigurationEndpoint"] == group["ConfigurationEndpoint"]
     assert {account.member(one)["EngineVersion"] for one in before} == {NEW.version}
     shown = account.member(f"{name}-0001-001")["CacheParameterGroup"]["CacheParameterGroupName"]
     assert shown == f"default.{NEW.family}.cluster.on"
     # Measured 0.1 s; the bound leaves room for a busy machine.
-    assert writer.longest_s < 5
+    assert writer.longest_s < 5 and plain.longest_s < 5
 
 
 def test_replicas_are_added_to_and_taken_from_shards(account: Any, until: Any) -> None:

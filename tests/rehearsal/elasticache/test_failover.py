@@ -226,6 +226,36 @@ def test_a_primary_without_a_replica_comes_back_empty_and_the_events_say_so(acco
     assert "its data is lost" in account.events("single")[0]
 
 
+def test_a_cache_cluster_outside_a_group_comes_back_empty_too(account: Any, until: Any) -> None:
+    account.elasticache.create_cache_cluster(CacheClusterId="lone", Engine="redis", EngineVersion="6.2", NumCacheNodes=1)
+    until(lambda: account.member("lone")["CacheClusterStatus"] == "available")
+    address = account.member("lone")["CacheNodes"][0]["Endpoint"]
+    account.node("lone").set("key", "value")
+    account.cloud.fail("lone")
+    until(lambda: "Finished recovery for cache nodes 0001" in account.events("lone"))
+    until(lambda: account.member("lone")["CacheClusterStatus"] == "available")
+    assert account.member("lone")["CacheNodes"][0]["Endpoint"] == address
+    assert account.node("lone").dbsize() == 0
+    assert "its data is lost" in account.events("lone")[0]
+
+
+def test_an_encrypted_group_keeps_the_addresses_of_its_nodes_through_a_failover(account: Any, until: Any) -> None:
+    before = plain(account, "hidden", 2, TransitEncryptionEnabled=True)
+    bundle = account.cloud.environment()["SSL_CERT_FILE"]
+    endpoint = before["NodeGroups"][0]["PrimaryEndpoint"]
+
+    def data() -> redis.Redis:
+        return redis.Redis(host=endpoint["Address"], port=endpoint["Port"], ssl=True, ssl_ca_certs=bundle)
+
+    data().set("key", "value")
+    assert data().wait(1, 5000) == 1
+    account.elasticache.test_failover(ReplicationGroupId="hidden", NodeGroupId="0001")
+    after = account.reaches("hidden", "available")
+    members = [{m["CacheClusterId"]: m["ReadEndpoint"] for m in one["NodeGroups"][0]["NodeGroupMembers"]} for one in (before, after)]
+    assert members[0] == members[1] and roles(account, "hidden")["hidden-002"] == "primary"
+    assert data().get("key") == b"value" and data().set("key", "again")
+
+
 def test_nodes_of_a_cluster_that_die_are_replaced_at_their_addresses(account: Any, until: Any) -> None:
     sharded(account, "mixed", 1)
     data = cluster(account, "mixed")

@@ -156,10 +156,7 @@ CREATE: dict[str, tuple[dict[str, Any], str, str]] = {
     "cluster mode without failover": ({"NumNodeGroups": 2}, "InvalidParameterCombination", "automatic failover"),
     "a cluster mode parameter group without failover": (
         {"CacheParameterGroupName": "default.redis6.x.cluster.on"}, "InvalidParameterCombination", "failover"),
-    "encryption in transit": ({"TransitEncryptionEnabled": True}, "InvalidParameterCombination", "not offered"),
-    "encryption at rest": ({"AtRestEncryptionEnabled": True}, "InvalidParameterCombination", "not offered"),
-    "AUTH": ({"AuthToken": "a" * 16}, "InvalidParameterCombination", "not offered"),
-    "user groups": ({"UserGroupIds": ["g"]}, "InvalidParameterCombination", "not offered"),
+    "a key of one's own": ({"AtRestEncryptionEnabled": True, "KmsKeyId": "k"}, "InvalidParameterCombination", "not offered"),
 }  # fmt: skip
 
 
@@ -176,7 +173,6 @@ def test_creation_is_refused_with(sessions: Any, what: str) -> None:
 def test_what_comes_later_is_refused_and_not_pretended(sessions: Any) -> None:
     client = sessions.elasticache
     for call, options in (
-        (client.create_cache_cluster, {"CacheClusterId": "c", "Engine": "redis"}),
         (client.create_serverless_cache, {"ServerlessCacheName": "s", "Engine": "redis"}),
         (client.create_global_replication_group,
          {"GlobalReplicationGroupIdSuffix": "g", "PrimaryReplicationGroupId": "sessions"}),
