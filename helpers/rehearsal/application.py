@@ -16,7 +16,8 @@ appconfig:StartConfigurationSession and GetLatestConfiguration, route53:ListReso
 
 Twice a second, and at once after an audit, a change of endpoint or the beginning of a read-only time,
 it writes its report to s3://BUCKET/application/report.json (and to the file --ledger when it ends).
-With --cluster the shards take turns to be written, and a write gap is the longest of any shard. Times are Unix milliseconds unless they say otherwise:
+With --cluster the shards take turns to be written, and a write gap is the longest of any shard.
+Times are Unix milliseconds unless they say otherwise:
 
     started, now, pid          when the application began, when the report was made, its process
     endpoint                   "host:port" in use

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.aws.errors import RunbookError
+from botocore.exceptions import ClientError
+
+from helpers.aws.errors import RunbookError, explain
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import engines
 from helpers.runbook import store
@@ -175,6 +177,8 @@ def _seed(cloud: clouds.Cloud, name: str, parameters: Mapping[str, Any], *, fres
         made = SCENARIOS[name](cloud, fresh=fresh, **options_of(parameters))
     except ScenarioFailed as error:
         raise RunbookError(str(error)) from error
+    except ClientError as error:
+        raise explain(error) from error
     for note in made.notes:
         print(note, file=sys.stderr)
 

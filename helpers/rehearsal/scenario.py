@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,19 +198,23 @@ def seed(endpoint_environment: Mapping[str, str], *, directory: Path | None = No
     or the report is another group's.
     """
     access, plan = Access(endpoint_environment), Plan(**options)
-    if directory is not None:
-        _refuse_shared(directory, plan)
-        # It takes a moment to start, and waits for the setting.
-        _start(endpoint_environment, directory, plan)
-    _ensure_buckets(access, plan)
-    login = _ensure_secret(access, plan)
-    notes = _ensure_group(access, plan, login)
-    endpoint = _wait_available(access, plan)
-    made = dataset.fill(endpoint, plan.keys, cluster=plan.kind.cluster, tls=tls_of(access, plan.kind), login=login)
-    if not settings.read(access.client, plan.parameter):
-        _write_setting(access, plan, endpoint)
-    if directory is not None:
-        _wait_for(access, directory, plan)
+    with contextlib.ExitStack() as undo:
+        if directory is not None:
+            _refuse_shared(directory, plan)
+            # It takes a moment to start, and waits for the setting.
+            if _start(endpoint_environment, directory, plan):
+                undo.callback(stop_application, application_directory(directory, plan.replication_group))
+        for bucket in dict.fromkeys((plan.bucket, plan.report_bucket)):
+            ensure_bucket(access, bucket)
+        login = _ensure_secret(access, plan)
+        notes = _ensure_group(access, plan, login)
+        endpoint = _wait_available(access, plan)
+        made = dataset.fill(endpoint, plan.keys, cluster=plan.kind.cluster, tls=tls_of(access, plan.kind), login=login)
+        if not _setting(access, plan):
+            _write_setting(access, plan, endpoint)
+        if directory is not None:
+            _wait_for(access, directory, plan)
+        undo.pop_all()
     return _scenario(access, plan, made, directory, notes)
 
 
@@ -235,10 +239,7 @@ def ensure(
         return seed(endpoint_environment, directory=directory, **options)
     if fresh:
         _ensure_buckets(access, plan)
-        if directory is not None and current.application is not None and not _runs_as(directory, plan):
-            stop_application(application_directory(directory, plan.replication_group))
-            current = replace(current, application=None)
-    if directory is None or current.application is not None:
+    if directory is None or (current.application is not None and (not fresh or _runs_as(directory, plan))):
         return current
     _start(endpoint_environment, directory, plan)
     _wait_for(access, directory, plan)
@@ -405,10 +406,16 @@ def _arguments(plan: Plan) -> list[str]:
     return [*arguments, "--port", str(port)] if port else arguments
 
 
-def _start(endpoint_environment: Mapping[str, str], directory: Path, plan: Plan) -> None:
+def _start(endpoint_environment: Mapping[str, str], directory: Path, plan: Plan) -> bool:
+    """Start the group's application, anew where it runs otherwise than the plan needs it; return whether it was started."""
     where = application_directory(directory, plan.replication_group)
+    if application_pid(where) is not None:
+        if _runs_as(directory, plan):
+            return False
+        stop_application(where)
     names = {"bucket": plan.report_bucket, "parameter": plan.parameter}
     start_application(endpoint_environment, where, **names, rate=plan.rate, arguments=_arguments(plan))
+    return True
 
 
 def _runs_as(directory: Path, plan: Plan) -> bool:

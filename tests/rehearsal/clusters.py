@@ -20,16 +20,34 @@ BUS = 10_000
 
 
 class RealCluster:
-    """Shards of one primary, and one replica each where asked for, that agree on who has which slots."""
+    """Shards of one primary, and one replica each where asked for, that agree on who has which slots.
 
-    def __init__(self, engine: Engine, directory: Path, shards: int = 2, *, replicas: bool = False, **config: str) -> None:
+    With `authority` every node announces an address of its own under TLS.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        directory: Path,
+        shards: int = 2,
+        *,
+        replicas: bool = False,
+        authority: trustme.CA | None = None,
+        **config: str,
+    ) -> None:
         count = shards * (2 if replicas else 1)
-        settings = {"cluster-enabled": "yes", "cluster-node-timeout": "1000", **config}
         password = config.get("requirepass")
         login = {"user": "default", "password": password} if password else {}
-        self.servers = [
-            Server(engine, directory / f"node-{number}", _port_with_bus(), settings, **login) for number in range(count)
-        ]
+        self.servers: list[Server] = []
+        self.fronts: list[Front] = []
+        for number in range(count):
+            port = _port_with_bus()
+            settings = {"cluster-enabled": "yes", "cluster-node-timeout": "1000", **config}
+            if authority:
+                self.fronts.append(Front(("127.0.0.1", port), authority))
+                announced = self.fronts[-1].endpoint.split(":")[1]
+                settings |= {"cluster-announce-port": announced, "cluster-announce-bus-port": str(port + BUS)}
+            self.servers.append(Server(engine, directory / f"node-{number}", port, settings, **login))
         self.primaries, self.replicas = self.servers[:shards], self.servers[shards:]
         for number, server in enumerate(self.primaries):
             first, last = SLOTS * number // shards, SLOTS * (number + 1) // shards
@@ -47,7 +65,7 @@ class RealCluster:
     @property
     def endpoint(self) -> str:
         """Return the configuration endpoint: any node will do."""
-        return f"127.0.0.1:{self.primaries[0].port}"
+        return self.fronts[0].endpoint if self.fronts else f"127.0.0.1:{self.primaries[0].port}"
 
     def id_of(self, server: Server) -> str:
         return server.command("CLUSTER", "MYID").decode()
@@ -58,6 +76,8 @@ class RealCluster:
             server.command("CLUSTER", "SETSLOT", str(slot), "NODE", self.id_of(to))
 
     def stop(self) -> None:
+        for front in self.fronts:
+            front.close()
         for server in self.servers:
             server.stop()
 
@@ -82,9 +102,14 @@ class Front:
     """Another address of a server, as the local cloud's relay gives it: with `authority` under TLS, for `names`."""
 
     def __init__(
-        self, server: Server, authority: trustme.CA | None = None, *names: str, host: str = "127.0.0.1", port: int = 0
+        self,
+        server: Server | tuple[str, int],
+        authority: trustme.CA | None = None,
+        *names: str,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
-        self._server = server
+        self._address = server.address if isinstance(server, Server) else server
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if authority else None
         if authority:
             authority.issue_cert(*names or (host,)).configure_cert(self._context)
@@ -111,7 +136,7 @@ class Front:
                 threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
 
     def _serve(self, plain: socket.socket) -> None:
-        with contextlib.suppress(OSError), socket.create_connection(self._server.address) as inner:
+        with contextlib.suppress(OSError), socket.create_connection(self._address) as inner:
             outer = self._context.wrap_socket(plain, server_side=True) if self._context else plain
             threading.Thread(target=_pump, args=(inner, outer), daemon=True).start()
             _pump(outer, inner)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from helpers.rehearsal import engines, settings
+from helpers.rehearsal import dataset, engines, settings
 from helpers.rehearsal.cloud import Cloud
 from helpers.rehearsal.cluster_wire import ClusterWire
 from helpers.rehearsal.login import words_of
@@ -270,6 +270,27 @@ def test_it_moves_from_one_cluster_to_another(on_cluster: Running, cluster: Real
         report = on_cluster.audited()
         assert (report["acknowledged_writes_lost"], report["audited_endpoint"]) == (0, new.endpoint)
         on_cluster.end()
+
+
+def test_a_cluster_with_encryption_and_a_token_is_used_by_its_configuration_endpoint(
+    access: Access, authority: trustme.CA, bundle: Path, tmp_path: Path, until: Until
+) -> None:
+    with contextlib.ExitStack() as stack:
+        config = {"requirepass": TOKEN, "masterauth": TOKEN}
+        cluster = RealCluster(engines.available()[0], tmp_path / "cluster", authority=authority, **config)
+        stack.callback(cluster.stop)
+        arguments = ["--cluster", "--tls", "--login-secret", secret(access, TOKEN)]
+        environment = {"SSL_CERT_FILE": str(bundle)}
+        running = Running(
+            access, tmp_path, until, endpoint=cluster.endpoint, arguments=arguments, environment=environment
+        )
+        stack.callback(running.close)
+        running.wait(lambda report: report["acknowledged_writes"] > 500)
+        report = running.audited()
+        assert (report["acknowledged_writes_lost"], report["errors"]) == (0, {})
+        assert min(server.command("DBSIZE") for server in cluster.servers) > 100
+        options = {"tls": ssl.create_default_context(cafile=bundle), "login": (TOKEN,)}
+        assert dataset.fill(cluster.fronts[1].endpoint, 2_000, cluster=True, **options) == 2_000
 
 
 OTHER_ADDRESSES = pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.1 is the only address of the loopback there")

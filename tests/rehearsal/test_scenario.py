@@ -124,10 +124,11 @@ def test_a_run_under_way_keeps_what_it_made_of_the_scenario(seeded: Scenario, cl
         parameter_changed(cloud.environment(), before)
 
 
+@pytest.mark.parametrize("parameter", ["/retired/endpoint", "appconfig:retired/production/settings#redis"])
 def test_a_new_run_gets_the_group_back_that_an_earlier_one_retired(
-    cloud: Cloud, access: Access, tmp_path: Path, until: Until
+    parameter: str, cloud: Cloud, access: Access, tmp_path: Path, until: Until
 ) -> None:
-    names = {"replication_group": "retired", "bucket": "retired-backup", "parameter": "/retired/endpoint"}
+    names = {"replication_group": "retired", "bucket": "retired-backup", "parameter": parameter}
 
     def ensured(**options: Any) -> Scenario:
         return scenario.ensure(cloud.environment(), **names, directory=tmp_path, keys=500, replicas=0, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from helpers.rehearsal.wire import Refused, WireError
 
 Until = Callable[..., Any]
 KEYS = 3_000
+# A record needs groups at addresses of their own, which Linux alone has without being set up.
+RECORDS = sys.platform == "linux"
 SETTINGS = {
     "replica": "/{0}/redis/endpoint",
     "alone": "appconfig:{0}/production/settings#redis.endpoint",
-    "cluster": "route53:ZCLUSTER/redis.{0}.internal",
+    "cluster": "route53:ZCLUSTER/redis.{0}.internal" if RECORDS else "/{0}/endpoint",
     "tls": "secretsmanager:{0}/settings#redis",
-    "cluster_tls": "route53:{0}.internal/redis.{0}.internal",
+    "cluster_tls": "route53:{0}.internal/redis.{0}.internal" if RECORDS else "/{0}/endpoint",
     "users": "appconfig:{0}/production/redis",
 }
 
@@ -132,10 +135,25 @@ def test_a_group_of_another_kind_under_the_same_name_is_not_taken_for_it(cloud: 
         scenario.ensure(cloud.environment(), **plan, rehearse_on="sharded")
 
 
-def test_a_secret_of_another_form_is_refused(cloud: Cloud, access: Access) -> None:
+def test_a_secret_of_another_form_is_refused_and_no_application_left(cloud: Cloud, access: Access, tmp_path: Path) -> None:
     access.client("secretsmanager").create_secret(Name="of-a-user", SecretString='{"username": "a", "password": "b"}')
+    plan = {"rehearse_on": "tls", "auth_secret": "of-a-user", "bucket": "refused", "parameter": "/refused"}
     with pytest.raises(ScenarioFailed, match="does not hold an AUTH token alone: choose another auth_secret"):
-        scenario.seed(cloud.environment(), rehearse_on="tls", auth_secret="of-a-user", replication_group="refused", bucket="refused")
+        scenario.seed(cloud.environment(), directory=tmp_path, **plan)
+    assert scenario.application_pid(tmp_path) is None
+
+
+def test_a_new_run_that_reports_elsewhere_gets_an_application_that_does(cloud: Cloud, access: Access, tmp_path: Path) -> None:
+    plan = {"replication_group": "moved", "bucket": "moved-backup", "parameter": "/moved", "keys": 200, "directory": tmp_path}
+    try:
+        first = scenario.ensure(cloud.environment(), **plan)
+        second = scenario.ensure(cloud.environment(), **plan, fresh=True, report="s3://moved-reports/a/b.json")
+        assert second.application not in (None, first.application)
+        assert scenario.read_report(access, "moved-reports", "a/b.json")["pid"] == second.application
+        # A run under way is left the application that it has.
+        assert scenario.ensure(cloud.environment(), **plan).application == second.application
+    finally:
+        scenario.stop_applications(tmp_path)
 
 
 def test_a_scenario_takes_its_names_from_the_parameters_of_the_run() -> None:
