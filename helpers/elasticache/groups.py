@@ -27,8 +27,17 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """A shard (node group): its id, its slots ("0-5461"; empty with cluster mode disabled) and its nodes."""
+
+    id: str
+    slots: str
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
 class Group:
-    """A replication group (cluster mode disabled) as AWS describes it and its member clusters."""
+    """A replication group as AWS describes it and its member clusters."""
 
     id: str
     arn: str
@@ -56,10 +65,11 @@ class Group:
     data_tiering: str
     auto_minor_upgrade: bool
     pending: tuple[str, ...]
+    shards: tuple[Shard, ...] = ()
 
     @property
     def endpoint(self) -> str:
-        """The primary endpoint as host:port."""
+        """The primary endpoint, or with cluster mode enabled the configuration endpoint, as host:port."""
         return f"{self.host}:{self.port}" if is_known(self.host) else UNKNOWN
 
     def table(self) -> pd.DataFrame:
@@ -141,10 +151,11 @@ def _clock(date: Any) -> str:
 
 def _group(found: dict[str, Any], clusters: list[dict[str, Any]]) -> Group:
     node_group = (found.get("NodeGroups") or [{}])[0]
-    primary = node_group.get("PrimaryEndpoint") or {}
+    primary = found.get("ConfigurationEndpoint") or node_group.get("PrimaryEndpoint") or {}
     first = clusters[0] if clusters else {}
     parameters = first.get("CacheParameterGroup", {})
-    roles = {one["CacheClusterId"]: one for one in node_group.get("NodeGroupMembers", [])}
+    roles = {one["CacheClusterId"]: one for shard in found.get("NodeGroups", []) for one in shard.get("NodeGroupMembers", [])}
+    members = {one["CacheClusterId"]: _member(one, roles.get(one["CacheClusterId"], {})) for one in clusters}
     pending = {**found.get("PendingModifiedValues", {}), **first.get("PendingModifiedValues", {})}
     return Group(
         id=found["ReplicationGroupId"],
@@ -156,7 +167,7 @@ def _group(found: dict[str, Any], clusters: list[dict[str, Any]]) -> Group:
         node_type=found.get("CacheNodeType") or first.get("CacheNodeType", ""),
         host=primary.get("Address", UNKNOWN),
         port=primary.get("Port", UNKNOWN),
-        members=tuple(_member(one, roles.get(one["CacheClusterId"], {})) for one in clusters),
+        members=tuple(members.values()),
         parameter_group=parameters.get("CacheParameterGroupName", ""),
         parameter_status="in-sync" if all(one.get("CacheParameterGroup", {}).get("ParameterApplyStatus", "in-sync") == "in-sync" for one in clusters) else parameters.get("ParameterApplyStatus", ""),
         automatic_failover=found.get("AutomaticFailover", "disabled"),
@@ -173,7 +184,13 @@ def _group(found: dict[str, Any], clusters: list[dict[str, Any]]) -> Group:
         data_tiering=found.get("DataTiering", "disabled"),
         auto_minor_upgrade=bool(found.get("AutoMinorVersionUpgrade")),
         pending=tuple(sorted(name for name, value in pending.items() if value)),
+        shards=tuple(_shard(one, members) for one in found.get("NodeGroups", [])),
     )
+
+
+def _shard(node_group: dict[str, Any], members: dict[str, Member]) -> Shard:
+    names = [one["CacheClusterId"] for one in node_group.get("NodeGroupMembers", [])]
+    return Shard(node_group.get("NodeGroupId", ""), node_group.get("Slots", ""), tuple(members[name] for name in names if name in members))
 
 
 def _member(cluster: dict[str, Any], role: dict[str, Any]) -> Member:
