@@ -32,13 +32,19 @@ class Access:
     login: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def client(self, name: str = clients.OURS) -> redis.Redis | redis.RedisCluster:
-        """A new client as an application has it: of the primary endpoint, or of the whole cluster."""
-        if not self.group.cluster_mode:
-            return clients.connect(self.group.host, int(self.group.port), name=name, **self._options())
+        """A new, connected client as an application has it: of the primary endpoint, or of the whole cluster.
+
+        Raises `RunbookError` where the group cannot be reached.
+        """
+        where = {"host": self.group.host, "port": int(self.group.port)}
         try:
-            return redis.RedisCluster(host=self.group.host, port=int(self.group.port), client_name=name, protocol=2, socket_timeout=NODE_TIMEOUT_S, **self._options())
+            if self.group.cluster_mode:
+                return redis.RedisCluster(**where, client_name=name, protocol=2, socket_timeout=NODE_TIMEOUT_S, **self._options())
+            client = clients.connect(**where, name=name, **self._options())
+            client.ping()
         except redis.RedisError as error:
             raise unreachable(self.group, error) from error
+        return client
 
     def node(self, member: Member) -> redis.Redis:
         """A new plain client of one node."""

@@ -31,7 +31,7 @@ LEAST = 30  # draws from a small database or shard
 DESCRIBED = ["key", "type", "encoding", "elements", "bytes", "ttl_s"]
 Stratum = tuple[int, int]  # shard (its place), database
 COUNTING = {"string": "STRLEN", "list": "LLEN", "set": "SCARD", "zset": "ZCARD", "hash": "HLEN", "stream": "XLEN"}
-TTL_EDGES = {"under 1 min": 60, "under 1 hour": 3600, "under 12 hours": 12 * 3600, "under 1 day": 86_400, "under 2 days": 2 * 86_400, "under 1 week": 7 * 86_400, "1 week and more": float("inf")}
+TTL_EDGES = {"< 1 min": 60, "< 1 h": 3600, "< 12 h": 12 * 3600, "< 1 day": 86_400, "< 2 days": 2 * 86_400, "< 1 week": 7 * 86_400, "≥ 1 week": float("inf")}
 ID = re.compile(r"(?=[0-9A-Za-z_-]*(?:[0-9]|[a-z][A-Z]|[A-Z][a-z][A-Z]))[0-9A-Za-z_-]{16,}")  # a long word with a digit or of mixed case is taken for an id
 HEAD = re.compile(rb"[^:\s]*[:\s]")
 PROBE_S = 0.0002
@@ -65,7 +65,6 @@ class Listing:
 
     pattern: str
     kind: str
-    database: int
     keys: tuple[tuple[int, bytes], ...]
     total: int
     calls: int
@@ -103,7 +102,7 @@ def list_keys(access: Access, pattern: str = "*", kind: str = "", *, limit: int 
                 if len(found) >= limit or time.perf_counter() - started > seconds:
                     complete = False
                     break
-    return Listing(pattern, kind, database, tuple(found)[:limit], total, calls, longest * 1000, time.perf_counter() - started, complete)
+    return Listing(pattern, kind, tuple(found)[:limit], total, calls, longest * 1000, time.perf_counter() - started, complete)
 
 
 def _scan_calls(wire: Wire, rest: Sequence[Any]) -> Iterator[tuple[float, list[bytes]]]:
@@ -117,14 +116,19 @@ def _scan_calls(wire: Wire, rest: Sequence[Any]) -> Iterator[tuple[float, list[b
             return
 
 
-def types(access: Access, listing: Listing) -> pd.DataFrame:
-    """The type, time to live (s), encoding, elements and bytes of the keys of a listing, as `TYPE` and others tell."""
-    frames = []
-    for shard, client in enumerate(access.primaries):
-        with Wire(client, listing.database) as wire:
-            frames.append(describe_keys(wire, [key for place, key in listing.keys if place == shard]))
-    frame = pd.concat(frames, ignore_index=True).sort_values("key")
-    return frame.assign(key=frame["key"].map(shown), ttl_s=frame["ttl_s"].round(0)).rename(columns={"ttl_s": "TTL (s)"})
+def examples(access: Access, each: int = 2, *, seconds: float = 5.0) -> pd.DataFrame:
+    """A few keys of every type, as `TYPE` and others tell them: time to live, encoding, elements, bytes.
+
+    A type that is not found in `seconds` is left out.
+    """
+    end, frames = time.perf_counter() + seconds, []
+    for kind in COUNTING:
+        found = list_keys(access, kind=kind, limit=each, seconds=end - time.perf_counter())
+        for shard, client in enumerate(access.primaries):
+            with Wire(client) as wire:
+                frames.append(describe_keys(wire, [key for place, key in found.keys if place == shard]))
+    frame = pd.concat(frames, ignore_index=True)
+    return pd.DataFrame({"key": frame["key"].map(shown), "type": frame["type"], "encoding": frame["encoding"], "elements": frame["elements"], "bytes": frame["bytes"], "TTL": frame["ttl_s"].map(_span)})
 
 
 def describe_keys(wire: Wire, keys: Sequence[bytes]) -> pd.DataFrame:
@@ -168,9 +172,9 @@ class Biggest:
     total: int
 
     def table(self) -> pd.DataFrame:
-        """Key, type, encoding, elements, KiB, TTL, database."""
+        """Key, type, encoding, elements, KiB, TTL and database."""
         columns = {"key": self.frame["key"].map(shown), "type": self.frame["type"], "encoding": self.frame["encoding"], "elements": self.frame["elements"]}
-        rest = {"KiB": (self.frame["bytes"] / KIB).round(1), "TTL (s)": self.frame["ttl_s"].round(0), "database": [stratum[1] for stratum in self.frame["stratum"]]}
+        rest = {"KiB": (self.frame["bytes"] / KIB).round(1), "TTL": self.frame["ttl_s"].map(_span), "database": [stratum[1] for stratum in self.frame["stratum"]]}
         return pd.DataFrame(columns | rest)
 
     @property
@@ -224,14 +228,14 @@ class View:
 class Sample:
     """Keys drawn at random, each with its stratum (shard, database), and what is needed to estimate the whole.
 
-    `drawn` counts the draws in each stratum, also those whose key vanished meanwhile; `total` its keys; `dataset_bytes`
-    is what the servers say their data takes.
+    `drawn` counts the draws in each stratum, also those whose key vanished meanwhile; `total` its keys; `counted_bytes`
+    is what the servers say that keys, values and their tables take.
     """
 
     frame: pd.DataFrame
     drawn: dict[Stratum, int]
     total: dict[Stratum, int]
-    dataset_bytes: int
+    counted_bytes: int
 
     @property
     def keys(self) -> int:
@@ -327,8 +331,19 @@ def sample_keys(access: Access, size: int = 2000, *, seconds: float = 10.0) -> S
             drawn[stratum] += len(keys)
             frames.append(_described(wire, stratum, keys))
     frame = pd.concat([one for one in frames if len(one)] or frames, ignore_index=True)
-    memory = sum(client.info("memory")["used_memory_dataset"] for client in access.primaries)
-    return Sample(frame, {one: count for one, count in drawn.items() if count}, strata, memory)
+    return Sample(frame, {one: count for one, count in drawn.items() if count}, strata, sum(map(_counted_bytes, access.primaries)))
+
+
+def _counted_bytes(client: redis.Redis) -> int:
+    """The data and the entries of its tables, as MEMORY STATS has them: `dataset.bytes` leaves out what a key costs in its table.
+
+    Source: https://valkey.io/commands/memory-stats/
+    """
+    with Wire(client) as wire:
+        reply = wire.call("MEMORY", "STATS")
+    facts = dict(zip(reply[::2], reply[1::2], strict=True))
+    tables = [dict(zip(value[::2], value[1::2], strict=True)) for name, value in facts.items() if name.startswith(b"db.")]
+    return facts[b"dataset.bytes"] + sum(one[b"overhead.hashtable.main"] for one in tables)
 
 
 def _strata(access: Access) -> dict[Stratum, int]:
@@ -458,8 +473,8 @@ def _draw_prefixes(frame: pd.DataFrame, whole: float, error: float, sample: Samp
     axes.margins(x=0.15)
     axes.set_xlabel("memory (KiB), estimated; the line is the 95 % confidence interval")
     axes.set_ylabel("prefix")
-    first = f"{frame['prefix'].iloc[0]} holds {frame['KiB'].iloc[0] * KIB / max(whole, 1):.0%} of the memory\n" if len(frame) else ""
-    axes.set_title(f"{first}{whole / MIB:.1f} ± {error / MIB:.1f} MiB estimated from {sample.size:,} keys; the servers count {sample.dataset_bytes / MIB:.1f} MiB of data", loc="left", fontsize=10)
+    first = f"“{frame['prefix'].iloc[0]}” holds {frame['KiB'].iloc[0] * KIB / max(whole, 1):.0%} of the memory\n" if len(frame) else ""
+    axes.set_title(f"{first}{whole / MIB:.1f} ± {error / MIB:.1f} MiB in all, estimated from {sample.size:,} keys; the servers count {sample.counted_bytes / MIB:.1f} MiB", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     return drawing
 
@@ -476,24 +491,29 @@ def _draw_ttl(frame: pd.DataFrame, sample: Sample) -> Figure:
     axes.set_ylabel("keys, estimated")
     axes.margins(y=0.18)
     median = sample.frame["ttl_s"].median()
-    others = f"half of the others expire within {_span(median)}" if median == median else "none expires"
+    others = f"half of the others expire within {_span(median)}" if median == median else "none of them expires"
     axes.set_title(f"{frame['share'].iloc[0]} of the keys have no TTL; {others}", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     return drawing
 
 
 def _span(seconds: float) -> str:
-    return next((f"{seconds / size:,.0f} {unit}" for size, unit in ((86_400 * 2, "days"), (3600 * 2, "hours"), (120, "minutes")) if seconds >= size), f"{seconds:,.0f} s")
+    """A time to live in the unit that a reader wants; NaN is none."""
+    if seconds != seconds:
+        return "none"
+    units = ((86_400, "days"), (3600, "hours"), (60, "minutes"))
+    return next((f"{seconds / size:,.0f} {unit}" for size, unit in units if seconds >= 2 * size), f"{seconds:,.0f} s")
 
 
 def _draw_blocking(blocking: Blocking) -> Figure:
     drawing = Figure(figsize=(9, 3.2))
     axes = drawing.subplots()
-    axes.vlines(blocking.waits[:, 0], 0, blocking.waits[:, 1], color="0.25", linewidth=0.8)
+    # each wait as wide as it is high: what stood still, and how long
+    axes.bar(blocking.waits[:, 0], blocking.waits[:, 1], width=blocking.waits[:, 1], align="edge", color="0.25", edgecolor="0.25", linewidth=0.5)
     top = blocking.waits[:, 1].max()
     for name, (start, end) in blocking.phases.items():
-        axes.axvspan(start, end, facecolor="0.9", edgecolor="0.6", hatch="" if name == "SCAN" else "///", linewidth=0.5, zorder=0)
-        axes.annotate(name, ((start + end) / 2, top), (0, 6), textcoords="offset points", ha="center", fontsize=9)
+        axes.axvspan(start, end, facecolor="0.92" if name == "SCAN" else "0.8", edgecolor="none", zorder=0)
+        axes.annotate(name, ((start + end) / 2, top), (0, 5), textcoords="offset points", ha="center", fontsize=9)
     axes.set_ylim(0, top * 1.18)
     axes.set_xlabel("milliseconds since the start")
     axes.set_ylabel("another client waits (ms)")

@@ -25,12 +25,12 @@ LINE = re.compile(rb"(\d+\.\d+) \[(\d+) ([^\]]*)\] (.*)", re.DOTALL)
 WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
-COLUMNS = ["time", "client", "command", "key", "arguments"]
+COLUMNS = ["ms", "client", "command", "key", "arguments"]
 
 
 @dataclass(frozen=True)
 class Monitored:
-    """A sample of commands: `frame` has time (s since the first), client, command, key, arguments (never their values)."""
+    """A sample of commands: `frame` has ms (since the first), client, command, key, arguments (never their values)."""
 
     frame: pd.DataFrame
     prefixes: pd.Series = field(repr=False)
@@ -101,7 +101,7 @@ def watch(client: redis.Redis, *, seconds: float = 2.0, commands: int = 500) -> 
     rows = [_row(line, positions, names) for line in lines]
     frame = pd.DataFrame([row[:-1] for row in rows], columns=COLUMNS)
     if len(frame):
-        frame["time"] = (frame["time"] - frame["time"].iloc[0]).round(4)
+        frame["ms"] = ((frame["ms"] - frame["ms"].iloc[0]) * 1000).map("{:,.1f}".format)
     return Monitored(frame, pd.Series([row[-1] for row in rows], dtype=object), took, "commands" if len(lines) >= commands else "seconds")
 
 

@@ -165,6 +165,7 @@ def watch_expiry(access: Access, user: str = "bob", *, ttl_s: float = 2.0, reque
         seen += _look(sessions, session, started, every_s)
         came.append(time.monotonic() - started)
         sessions.user(session)
+        seen += _look(sessions, session, started, 0.0)
     seen += _look(sessions, session, started, ttl_s + 5)
     remove(sessions)
     return Sliding(pd.DataFrame(seen, columns=["second", "ttl"]), tuple(came), ttl_s)
@@ -173,10 +174,11 @@ def watch_expiry(access: Access, user: str = "bob", *, ttl_s: float = 2.0, reque
 def _look(sessions: Sessions, session: str, started: float, seconds: float) -> list[tuple[float, float]]:
     """The session's time to live every few ms for some seconds, or until it has none."""
     seen: list[tuple[float, float]] = []
-    until = time.monotonic() + (0 if planning() else seconds)
-    while time.monotonic() < until:
+    until = time.monotonic() + seconds
+    while not planning():
         seen.append((time.monotonic() - started, sessions.ttl(session)))
-        if not seen[-1][1]:
+        left = until - time.monotonic()
+        if not seen[-1][1] or left <= 0:
             break
-        time.sleep(LOOK_S)
+        time.sleep(min(LOOK_S, left))
     return seen

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 import redis
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from helpers.elasticache.access import PRIMARY, REPLICA, ROLES, Access
 from helpers.elasticache.groups import Group, Member, Shard
@@ -17,7 +18,10 @@ from helpers.elasticache.node_types import MAXMEMORY
 MIB = 1 << 20
 SHARDS_DRAWN = 8  # more would not be read; AWS allows 500
 ALL_SLOTS = "0-16383"
-WIDTH, HEIGHT, GAP = 3.1, 1.3, 0.35  # of a node's box and between boxes
+NO_ROLE = "node whose role is not known"
+WIDTH, HEIGHT, GAP, LANE = 3.3, 1.3, 0.35, 0.2  # of a node's box, between boxes, and for the arrows
+LABEL, HEADING, SCALE = 1.5, 1.3, 1.0  # left of the shards, above them; inches a unit
+ADDRESS = 43  # characters that fit into a box
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,11 @@ class Topology:
     @property
     def finding(self) -> str:
         """The topology in a sentence: "1 shard: 1 primary and 1 replica in 2 zones"."""
-        roles = Counter(self.role(member) or "node" for shard in self.shards for member in shard.members)
+        roles = Counter(self.role(member) or NO_ROLE for shard in self.shards for member in shard.members)
         zones = len({member.zone for shard in self.shards for member in shard.members})
-        nodes = [_count(roles[role], role) for role in (PRIMARY, REPLICA, "node") if roles[role]]
-        return f"{_count(len(self.shards), 'shard')}: {' and '.join(nodes)} in {_count(zones, 'zone')}"
+        *others, last = [_count(roles[role], role) for role in (PRIMARY, REPLICA, NO_ROLE) if roles[role]]
+        nodes = f"{', '.join(others)} and {last}" if others else last
+        return f"{_count(len(self.shards), 'shard')}: {nodes} in {_count(zones, 'zone')}"
 
     def table(self) -> pd.DataFrame:
         """A row a node: shard, slots, node, role, zone, endpoint, keys, MiB used."""
@@ -70,7 +75,8 @@ class Topology:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    plural = {PRIMARY: "primaries", NO_ROLE: "nodes whose role is not known"}.get(noun, f"{noun}s")
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def describe_topology(access: Access) -> Topology:
@@ -100,7 +106,7 @@ def what_if(topology: Topology) -> pd.DataFrame:
 def _failed(topology: Topology, shard: Shard, member: Member) -> str:
     replicas = [one for one in shard.members if one.id != member.id and topology.role(one) == REPLICA]
     if topology.role(member) == REPLICA:
-        return "A new replica replaces it and copies the primary's data. Reads sent to it fail over to the reader endpoint's other nodes; writes go on."
+        return "A new replica replaces it and copies the primary's data. Writes go on; reads sent to it fail until clients use another node."
     if not replicas:
         return "There is no replica: a new, empty node replaces it. All its sessions and cached queries are lost."
     named = " or ".join(f"{one.id} ({one.zone})" for one in replicas)
@@ -124,28 +130,41 @@ def draw(group: Group, facts: dict[str, NodeFacts] | None = None) -> Figure:
     for zone in zones:
         tops[zone] = height
         height += deep[zone] * (HEIGHT + GAP) + GAP
-    width = len(shards) * (WIDTH + GAP) + GAP
-    drawing = Figure(figsize=(max(1.6 + width * 0.95, 6.5), 1.7 + height * 0.9))
-    axes = drawing.subplots()
-    for zone in zones:
-        axes.add_patch(FancyBboxPatch((-1.45, tops[zone] + 0.08), width + 1.5, deep[zone] * (HEIGHT + GAP) + GAP - 0.16, boxstyle="round,pad=0,rounding_size=0.12", facecolor="0.96", edgecolor="0.7", linestyle=(0, (4, 3))))
-        axes.text(-1.35, tops[zone] + deep[zone] * (HEIGHT + GAP) / 2 + GAP / 2, zone.replace("-", "-\n", 2) or "no zone", fontsize=8.5, va="center", color="0.25")
-    for column, shard in enumerate(shards):
-        _draw_shard(axes, topology, shard, GAP + column * (WIDTH + GAP), tops, height)
-    more = f"; {len(topology.shards) - len(shards)} more shards are not drawn" if len(shards) < len(topology.shards) else ""
-    kind = f"cluster mode {'enabled' if group.cluster_mode else 'disabled'}, {group.engine} {group.engine_version}, {group.node_type}"
-    endpoint = f"{'configuration' if group.cluster_mode else 'primary'} endpoint {group.endpoint}, automatic failover {group.automatic_failover}"
-    axes.set_title(f"{group.id} has {topology.finding}{more}\n", loc="left", fontsize=11.5, fontweight="bold")
-    axes.annotate(f"{kind}\n{endpoint}", (0, 1), (0, 2), xycoords="axes fraction", textcoords="offset points", fontsize=8.5, va="bottom", color="0.25", linespacing=1.3)
-    axes.set_xlim(-1.6, width + 0.2)
-    axes.set_ylim(height + 0.15, -0.75)
+    width = len(shards) * (WIDTH + LANE + GAP) + GAP
+    drawing = Figure(figsize=((LABEL + width) * SCALE, (HEADING + height) * SCALE))
+    axes = drawing.add_axes((0, 0, 1, 1))
+    axes.set_xlim(-LABEL, width + 0.1)
+    axes.set_ylim(height + 0.1, -HEADING)
     axes.set_axis_off()
+    for zone in zones:
+        _box(axes, -LABEL + 0.05, tops[zone] + 0.07, LABEL + width, deep[zone] * (HEIGHT + GAP) + GAP - 0.14, facecolor="0.96", edgecolor="0.65", linestyle=(0, (4, 3)))
+        axes.text(-LABEL + 0.2, tops[zone] + (deep[zone] * (HEIGHT + GAP) + GAP) / 2, f"zone\n{zone}" if zone else "zone\nnot known", fontsize=9, va="center", color="0.2", linespacing=1.4)
+    for column, shard in enumerate(shards):
+        _draw_shard(axes, topology, shard, GAP + column * (WIDTH + LANE + GAP), tops, height)
+    _head(axes, topology, len(shards))
     return drawing
 
 
-def _draw_shard(axes: object, topology: Topology, shard: Shard, left: float, tops: dict[str, float], height: float) -> None:
-    axes.add_patch(FancyBboxPatch((left - 0.16, -0.05), WIDTH + 0.32, height + 0.1, boxstyle="round,pad=0,rounding_size=0.12", fill=False, edgecolor="0.2", linewidth=1.2))
-    axes.text(left + WIDTH / 2, -0.32, f"shard {shard.id}, slots {shard.slots or ALL_SLOTS}".replace("shard , ", ""), ha="center", va="center", fontsize=9.5)
+def _head(axes: Any, topology: Topology, drawn: int) -> None:
+    group, missing = topology.group, len(topology.shards) - drawn
+    mode, endpoint = ("enabled", "configuration endpoint") if group.cluster_mode else ("disabled", "primary endpoint")
+    lines = (
+        f"{group.engine} {group.engine_version}, {group.node_type}, cluster mode {mode}, automatic failover {group.automatic_failover}; arrows: replication",
+        f"{endpoint} {group.endpoint}" + (f"; {_count(missing, 'more shard')} not drawn" if missing else ""),
+    )
+    axes.set_title(f"{group.id}: {topology.finding}", loc="left", fontsize=12, fontweight="bold", pad=4)
+    for number, line in enumerate(lines):
+        axes.text(-LABEL, -HEADING + 0.15 + 0.29 * number, line, fontsize=9, va="center", color="0.25")
+
+
+def _box(axes: Any, left: float, top: float, width: float, height: float, **style: Any) -> None:
+    axes.add_patch(FancyBboxPatch((left, top), width, height, boxstyle="round,pad=0,rounding_size=0.1", **style))
+
+
+def _draw_shard(axes: Any, topology: Topology, shard: Shard, left: float, tops: dict[str, float], height: float) -> None:
+    _box(axes, left - 0.15, -0.52, WIDTH + 0.5, height + 0.57, fill=False, edgecolor="0.2", linewidth=1.3)
+    name = f"shard {shard.id}, " if shard.id else ""
+    axes.text(left + WIDTH / 2, -0.27, f"{name}slots {shard.slots or ALL_SLOTS}", ha="center", va="center", fontsize=9.5)
     used: Counter[str] = Counter()
     places = {}
     for member in sorted(shard.members, key=lambda one: (topology.role(one) != PRIMARY, one.id)):
@@ -153,34 +172,33 @@ def _draw_shard(axes: object, topology: Topology, shard: Shard, left: float, top
         used[member.zone] += 1
         _draw_node(axes, topology, member, left, places[member.id])
     primary = next((one.id for one in shard.members if topology.role(one) == PRIMARY), "")
+    lane, right = left + WIDTH + 0.2, left + WIDTH
     for name, top in places.items():
         if primary and name != primary:
-            below = top > places[primary]
-            start, end = (places[primary] + HEIGHT, top) if below else (places[primary], top + HEIGHT)
-            x = left + WIDTH - 0.3
-            axes.annotate("", (x, end), (x, start), arrowprops={"arrowstyle": "-|>", "color": "0.1", "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0})
+            axes.plot([right, lane, lane], [places[primary] + HEIGHT / 2, places[primary] + HEIGHT / 2, top + HEIGHT / 2], color="0.1", linewidth=1.4)
+            axes.annotate("", (right, top + HEIGHT / 2), (lane, top + HEIGHT / 2), arrowprops={"arrowstyle": "-|>", "color": "0.1", "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0})
 
 
-def _draw_node(axes: object, topology: Topology, member: Member, left: float, top: float) -> None:
+def _draw_node(axes: Any, topology: Topology, member: Member, left: float, top: float) -> None:
     role, known = topology.role(member) or "node", topology.facts.get(member.id)
     first = role == PRIMARY
-    axes.add_patch(FancyBboxPatch((left, top), WIDTH, HEIGHT, boxstyle="round,pad=0,rounding_size=0.08", facecolor="0.86" if first else "white", edgecolor="0.1", linewidth=2.2 if first else 1.0))
-    axes.text(left + 0.12, top + 0.24, role.upper() if first else role, fontsize=8.5, fontweight="bold" if first else "normal", va="center")
-    axes.text(left + WIDTH - 0.12, top + 0.24, f"{known.keys:,} keys" if known else "", fontsize=8, va="center", ha="right", color="0.25")
-    axes.text(left + 0.12, top + 0.52, member.id, fontsize=9, va="center", clip_on=True)
+    _box(axes, left, top, WIDTH, HEIGHT, facecolor="0.86" if first else "white", edgecolor="0.1", linewidth=2.4 if first else 1.1)
+    axes.text(left + 0.14, top + 0.24, role.upper() if first else role, fontsize=9, fontweight="bold" if first else "normal", va="center")
+    axes.text(left + WIDTH - 0.14, top + 0.24, f"{known.keys:,} keys" if known else "", fontsize=8.5, va="center", ha="right", color="0.2")
+    axes.text(left + 0.14, top + 0.53, member.id, fontsize=9.5, va="center", clip_on=True)
     address = f"{member.host}:{member.port}"
-    axes.text(left + 0.12, top + 0.78, address if len(address) < 38 else f"{address[:22]}…{address[-14:]}", fontsize=7.5, va="center", color="0.25", family="monospace")
-    _draw_memory(axes, topology.group, known, left + 0.12, top + 1.0)
+    axes.text(left + 0.14, top + 0.79, address if len(address) <= ADDRESS else f"{address[: ADDRESS - 16]}…{address[-15:]}", fontsize=8, va="center", color="0.2", family="monospace")
+    _draw_memory(axes, topology.group, known, left + 0.14, top + 1.0)
 
 
-def _draw_memory(axes: object, group: Group, known: NodeFacts | None, left: float, top: float) -> None:
+def _draw_memory(axes: Any, group: Group, known: NodeFacts | None, left: float, top: float) -> None:
     """The memory in use as a bar, where the node told it."""
     if known is None:
-        axes.text(left, top + 0.07, "memory not known: no answer", fontsize=7.5, va="center", color="0.25")
+        axes.text(left, top + 0.07, "no answer: memory not known", fontsize=8, va="center", color="0.2")
         return
     limit = known.maxmemory or MAXMEMORY.get(group.node_type, 0)
     told = f"{known.used_memory / MIB:,.0f} MiB" + (f" of {limit / MIB:,.0f}" if limit else " used")
-    if limit:
-        axes.add_patch(FancyBboxPatch((left, top), 1.3, 0.13, boxstyle="square,pad=0", fill=False, edgecolor="0.3", linewidth=0.8))
-        axes.add_patch(FancyBboxPatch((left, top), 1.3 * min(known.used_memory / limit, 1), 0.13, boxstyle="square,pad=0", facecolor="0.3", edgecolor="0.3", linewidth=0.8))
-    axes.text(left + (1.4 if limit else 0), top + 0.07, told, fontsize=7.5, va="center", color="0.25")
+    for width, style in ((1.2, {"fill": False}), (1.2 * min(known.used_memory / limit, 1) if limit else 0, {"facecolor": "0.25"})):
+        if limit:
+            axes.add_patch(Rectangle((left, top), width, 0.14, edgecolor="0.25", linewidth=0.8, **style))
+    axes.text(left + (1.3 if limit else 0), top + 0.07, told, fontsize=8, va="center", color="0.2")
