@@ -29,6 +29,7 @@ Z95 = 1.96
 KIB, MIB = 1 << 10, 1 << 20
 LEAST = 30  # draws from a small database or shard
 DESCRIBED = ["key", "type", "encoding", "elements", "bytes", "ttl_s"]
+NUMBERS = {"elements", "bytes", "ttl_s"}
 Stratum = tuple[int, int]  # shard (its place), database
 COUNTING = {"string": "STRLEN", "list": "LLEN", "set": "SCARD", "zset": "ZCARD", "hash": "HLEN", "stream": "XLEN"}
 TTL_EDGES = {"< 1 min": 60, "< 1 h": 3600, "< 12 h": 12 * 3600, "< 1 day": 86_400, "< 2 days": 2 * 86_400, "< 1 week": 7 * 86_400, "≥ 1 week": float("inf")}
@@ -127,7 +128,7 @@ def examples(access: Access, each: int = 2, *, seconds: float = 5.0) -> pd.DataF
         for shard, client in enumerate(access.primaries):
             with Wire(client) as wire:
                 frames.append(describe_keys(wire, [key for place, key in found.keys if place == shard]))
-    frame = pd.concat(frames, ignore_index=True)
+    frame = _together(frames)
     return pd.DataFrame({"key": frame["key"].map(shown), "type": frame["type"], "encoding": frame["encoding"], "elements": frame["elements"], "bytes": frame["bytes"], "TTL": frame["ttl_s"].map(_span)})
 
 
@@ -202,7 +203,7 @@ def biggest_keys(access: Access, top: int = 10, *, limit: int = 50_000, seconds:
                 break
     largest = sorted(seen, key=seen.__getitem__, reverse=True)[:top]
     frames = [_described(wire, stratum, [key for place, key in largest if place == stratum]) for wire, stratum in _each(access, strata)]
-    return Biggest(pd.concat(frames, ignore_index=True).nlargest(top, "bytes"), len(seen), sum(strata.values()))
+    return Biggest(_together(frames).nlargest(top, "bytes"), len(seen), sum(strata.values()))
 
 
 # -- samples and estimates -----------------------------------------------------------------------------
@@ -321,7 +322,7 @@ def sample_keys(access: Access, size: int = 2000, *, seconds: float = 10.0) -> S
     """
     strata, end = _strata(access), time.perf_counter() + seconds
     everything = sum(strata.values())
-    frames, drawn = [pd.DataFrame(columns=[*DESCRIBED, "stratum"])], {}
+    frames, drawn = [], {}
     for wire, stratum in _each(access, strata):
         wanted, drawn[stratum] = max(round(size * strata[stratum] / everything), min(LEAST, size)), 0
         while drawn[stratum] < wanted and (not drawn[stratum] or time.perf_counter() < end):
@@ -330,8 +331,7 @@ def sample_keys(access: Access, size: int = 2000, *, seconds: float = 10.0) -> S
                 break
             drawn[stratum] += len(keys)
             frames.append(_described(wire, stratum, keys))
-    frame = pd.concat([one for one in frames if len(one)] or frames, ignore_index=True)
-    return Sample(frame, {one: count for one, count in drawn.items() if count}, strata, sum(map(_counted_bytes, access.primaries)))
+    return Sample(_together(frames), {one: count for one, count in drawn.items() if count}, strata, sum(map(_counted_bytes, access.primaries)))
 
 
 def _counted_bytes(client: redis.Redis) -> int:
@@ -342,7 +342,7 @@ def _counted_bytes(client: redis.Redis) -> int:
     with Wire(client) as wire:
         reply = wire.call("MEMORY", "STATS")
     facts = dict(zip(reply[::2], reply[1::2], strict=True))
-    tables = [dict(zip(value[::2], value[1::2], strict=True)) for name, value in facts.items() if name.startswith(b"db.")]
+    tables = [dict(zip(value[::2], value[1::2], strict=True)) for name, value in facts.items() if re.fullmatch(rb"db\.\d+", name)]
     return facts[b"dataset.bytes"] + sum(one[b"overhead.hashtable.main"] for one in tables)
 
 
@@ -356,6 +356,12 @@ def _each(access: Access, strata: Iterable[Stratum]) -> Iterator[tuple[Wire, Str
     for shard, database in strata:
         with Wire(access.primaries[shard], database) as wire:
             yield wire, (shard, database)
+
+
+def _together(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The frames as one, with its columns and their kinds also where there are no keys."""
+    empty = pd.DataFrame({name: pd.Series(dtype=float if name in NUMBERS else object) for name in [*DESCRIBED, "stratum"]})
+    return pd.concat([one for one in frames if len(one)] or [empty], ignore_index=True)
 
 
 def _described(wire: Wire, stratum: Stratum, keys: Sequence[bytes]) -> pd.DataFrame:
@@ -410,8 +416,8 @@ def keys_command(access: Access, up_to: int = 50_000) -> Blocking:
 
 def _keys_call(wire: Wire) -> float:
     """The seconds until the first byte of the reply to `KEYS *`: the server answers when it has seen all keys."""
-    wire.send_packed(pack(("KEYS", "*")))
     began = time.perf_counter()
+    wire.send_packed(pack(("KEYS", "*")))
     with selectors.DefaultSelector() as answered:
         answered.register(wire.socket, selectors.EVENT_READ)
         answered.select(REPLY_TIMEOUT_S)

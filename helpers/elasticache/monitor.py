@@ -7,6 +7,7 @@ on: the connection is closed whatever happens.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ LINE = re.compile(rb"(\d+\.\d+) \[(\d+) ([^\]]*)\] (.*)", re.DOTALL)
 WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
+LOOK_UP_S = 0.2
 COLUMNS = ["ms", "client", "command", "key", "arguments"]
 
 
@@ -98,6 +100,7 @@ def watch(client: redis.Redis, *, seconds: float = 2.0, commands: int = 500) -> 
             raise RunbookError(f"The server refuses MONITOR: {error}.", "Allow it to this user, or read the slow log instead.") from error
         lines = _watch(wire, started + seconds, commands)
         took = time.monotonic() - started
+    names |= _names(client)
     rows = [_row(line, positions, names) for line in lines]
     frame = pd.DataFrame([row[:-1] for row in rows], columns=COLUMNS)
     if len(frame):
@@ -109,11 +112,9 @@ def _watch(wire: Wire, end: float, commands: int) -> list[bytes]:
     """The lines that arrive until `end` (monotonic seconds), `commands` at most."""
     lines: list[bytes] = []
     while len(lines) < commands and (left := end - time.monotonic()) > 0:
-        wire.socket.settimeout(left)
-        try:
+        wire.socket.settimeout(min(left, LOOK_UP_S))  # an interrupt waits for no longer
+        with contextlib.suppress(redis.TimeoutError):
             lines += wire.receive(1)
-        except redis.TimeoutError:
-            break
     return lines
 
 
