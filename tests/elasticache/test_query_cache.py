@@ -73,7 +73,7 @@ def test_an_answer_ends_with_its_time_to_live(client, database):
 
 
 def test_no_rows_and_nulls_and_empty_text_are_answers_too(cache):
-    for sql in ("SELECT * FROM users WHERE id = 0;", "SELECT NULL AS nothing, '' AS empty, 1.5 AS half, 'ü\n' AS text;"):
+    for sql in ("SELECT * FROM users WHERE id = 0;", "SELECT NULL AS no_value, '' AS no_text, 1.5 AS half, 'ü\n' AS text;"):
         assert (cache.ask(sql).rows, cache.ask(sql).source) == (cache.ask(sql).rows, HIT)
     assert cache.ask(sql).rows == [[None, "", 1.5, "ü\n"]]
 
