@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -116,8 +117,22 @@ def test_sessions_and_the_query_cache_work_across_shards_and_leave_nothing(acces
     database.close()
 
 
-def test_monitor_watches_one_node(access):
-    with access.client() as client:
-        client.set("k", 1)
-    watched = monitor.watch(access.primaries[0], seconds=0.3)
-    assert watched.ended_by == "seconds"
+def test_monitor_sees_the_commands_of_one_shard_only(access):
+    stop = threading.Event()
+
+    def write() -> None:
+        with access.client() as client:
+            while not stop.is_set():
+                for number in range(50):
+                    client.set(f"k:{number}", 1)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        watched = monitor.watch(access.primaries[0], seconds=5, commands=200)
+    finally:
+        stop.set()
+        thread.join()
+    seen = set(watched.frame.loc[watched.frame["command"] == "SET", "key"])
+    assert seen == {key.decode() for key in access.primaries[0].keys()}
+    assert 0 < len(seen) < 50
