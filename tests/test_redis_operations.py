@@ -42,7 +42,7 @@ class House:
         return {**kept, **self.cloud.environment(), "RUNBOOK_RUNS": str(self.runs), "NO_PROXY": "127.0.0.1"}
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "helpers.cli", *arguments], env=self.environment, capture_output=True, text=True, timeout=110)
+        return subprocess.run([sys.executable, "-m", "helpers.cli", *arguments], env=self.environment, capture_output=True, text=True, timeout=190)
 
     def result(self, run_id: str) -> dict[str, Any]:
         return json.loads((self.runs / run_id / "result.json").read_text())
@@ -68,9 +68,11 @@ def written(result: dict[str, Any], calls: str = "calls") -> list[tuple]:
     return [(call["service"], call["operation"], call["resource"], call["parameters"]) for call in result[calls] if call["write"]]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_rehearsed_from_the_command_line_it_runs_from_top_to_bottom(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RUNBOOK_"))} | {"RUNBOOK_RUNS": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-m", "helpers.cli", "rehearse", NAME, "-p", "run_id=r"], env=environment, capture_output=True, text=True, timeout=110)
+    done = subprocess.run([sys.executable, "-m", "helpers.cli", "rehearse", NAME, "-p", "run_id=r"], env=environment, capture_output=True, text=True, timeout=190)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     result = json.loads((tmp_path / "r" / "result.json").read_text())
     assert (result["status"], result["metrics"]["demo_keys_removed"]) == ("done", 4)
@@ -80,6 +82,8 @@ def test_rehearsed_from_the_command_line_it_runs_from_top_to_bottom(tmp_path):
         assert told in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_an_apply_writes_what_the_plan_listed_under_its_own_prefix_and_leaves_nothing(house):
     planned = house.run("run", NAME, "--mode", "plan", "--run-id", "o", *FAST)
     assert planned.returncode == 2, planned.stdout[-3000:] + planned.stderr
@@ -97,6 +101,8 @@ def test_an_apply_writes_what_the_plan_listed_under_its_own_prefix_and_leaves_no
         assert b"cmd=monitor" not in wire.one("CLIENT", "LIST")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_calls_that_it_makes_are_those_of_its_policy(house):
     assert house.run("run", NAME, "--mode", "plan", "--run-id", "p", *FAST).returncode == 2
     made = {f"{call['service']}:{call['operation']}" for call in house.result("p")["calls"] if call["service"] != "redis"}
@@ -107,6 +113,8 @@ def test_the_calls_that_it_makes_are_those_of_its_policy(house):
     assert getattr(importlib.import_module(module), attribute) is POLICY
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_no_session_id_and_no_value_of_the_application_is_in_anything_that_a_run_leaves(house):
     done = house.run("run", NAME, "--mode", "apply", "--run-id", "s", *FAST)
     assert done.returncode == 0, done.stderr
@@ -123,9 +131,11 @@ def test_a_group_that_is_not_there_is_told_in_one_sentence(house):
     assert "There is no replication group 'nobody'" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_plain_papermill_runs_it_too(house, tmp_path):
     arguments = ["-m", "papermill", str(PATH), str(tmp_path / "out.ipynb"), "-p", "mode", "plan", "-p", "run_id", "pm", "-p", "orders", "2000", "-k", "python3", "--no-progress-bar"]
-    done = subprocess.run([sys.executable, *arguments], env=house.environment, capture_output=True, text=True, timeout=110)
+    done = subprocess.run([sys.executable, *arguments], env=house.environment, capture_output=True, text=True, timeout=190)
     assert done.returncode == 0, done.stderr[-3000:]
     assert house.result("pm")["status"] == "planned"
 

@@ -182,9 +182,9 @@ class Biggest:
     def finding(self) -> str:
         """What the biggest keys are, of how many."""
         if self.frame.empty:
-            return "there are no keys"
+            return "There are no keys"
         share = "all" if self.looked_at >= self.total else f"{self.looked_at:,} of"
-        return f"the biggest of {share} {self.total:,} keys is {shown(self.frame['key'].iloc[0])}, {self.frame['bytes'].iloc[0] / KIB:,.0f} KiB"
+        return f"The biggest of {share} {self.total:,} keys is {shown(self.frame['key'].iloc[0])}, {self.frame['bytes'].iloc[0] / KIB:,.0f} KiB"
 
 
 def biggest_keys(access: Access, top: int = 10, *, limit: int = 50_000, seconds: float = 10.0) -> Biggest:

@@ -47,7 +47,7 @@ class Monitored:
     def finding(self) -> str:
         """How many commands came, how fast, and which most."""
         if self.frame.empty:
-            return f"no command in {self.seconds:.1f} s"
+            return f"No command in {self.seconds:.1f} s"
         most = self.frame["command"].value_counts()
         return f"{len(self.frame):,} commands in {self.seconds:.1f} s ({len(self.frame) / max(self.seconds, 1e-3):,.0f} a second), most of them {most.index[0]}; ended by the bound in {self.ended_by}"
 

@@ -152,7 +152,7 @@ def test_estimates_hold_the_truth_in_their_interval(access, client):
 
 def test_an_empty_group_has_nothing_to_show_and_nothing_fails(access):
     sample, biggest = keys.sample_keys(access), keys.biggest_keys(access)
-    assert (sample.keys, sample.size, biggest.finding) == (0, 0, "there are no keys")
+    assert (sample.keys, sample.size, biggest.finding) == (0, 0, "There are no keys")
     assert len(sample.by_prefix(biggest).table()) == len(sample.by_type()) == len(biggest.table()) == 0
     assert (sample.by_prefix(biggest).figure(), sample.by_ttl().figure()) != (None, None)
     assert keys.list_keys(access).complete

@@ -65,7 +65,7 @@ def test_a_sample_ends_in_time_where_nothing_happens(client):
     watched = monitor.watch(client, seconds=0.3)
     assert 0.3 <= time.monotonic() - started < 3
     assert (watched.frame.empty, watched.ended_by) == (True, "seconds")
-    assert watched.finding.startswith("no command in 0.3 s")
+    assert watched.finding.startswith("No command in 0.3 s")
     assert watched.counts().table().empty and watched.counts().figure() is not None
 
 
