@@ -251,8 +251,15 @@ def redis_upgrade(cloud: Cloud, **options: Any) -> Scenario:
     return ensure(cloud.environment(), directory=cloud.directory, **options)
 
 
+def redis_operations(cloud: Cloud, *, fresh: bool = False, keys: int = 40_000, **options: Any) -> Scenario:
+    """Ensure what notebooks/redis_operations.ipynb looks at: the same group as it stands, made anew only where it is gone."""
+    found = ensure(cloud.environment(), directory=cloud.directory, keys=keys, **options)
+    gone = fresh and not found.engine
+    return ensure(cloud.environment(), directory=cloud.directory, fresh=True, keys=keys, **options) if gone else found
+
+
 # The scenario of each runbook that has one, by the runbook's name.
-SCENARIOS: dict[str, Callable[..., Scenario]] = {"redis_upgrade": redis_upgrade}
+SCENARIOS: dict[str, Callable[..., Scenario]] = {"redis_upgrade": redis_upgrade, "redis_operations": redis_operations}
 
 # What a scenario takes over from the parameters of a run, by the parameters' names.
 PARAMETERS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ COLOURS = {
     "done": "#2e7d32", "earlier": "#2e7d32", "planned": "#1565c0", "running": "#616161", "failed": "#c62828",
     "not approved": "#ef6c00", "in doubt": "#ef6c00", "rolled back": "#6a1b9a", "pass": "#2e7d32", "warn": "#ef6c00", "fail": "#c62828",
 }  # fmt: skip
+IMAGE = re.compile(r'<img [^>]*alt="(?P<title>[^"]*)" src="data:image/png;base64,(?P<data>[^"]*)">')
 EARLIER = "carried out earlier in this run"
 MARKS = {"pass": "✓ pass", "warn": "! warn", "fail": "✗ fail"}
 SIGNS = {"Create": "+", "Put": "~", "Copy": "+", "Delete": "-"}
@@ -46,8 +48,25 @@ def display(card: Card) -> None:
         return
     if get_ipython() is None:
         print(card.text)
-    else:
-        show(card)
+        return
+    # a figure of its own is kept by viewers that take pictures out of HTML, as those of repositories do
+    show(Card(IMAGE.sub("", card.html), card.text, card.title))
+    for found in IMAGE.finditer(card.html):
+        show(Picture(base64.b64decode(found["data"]), html.unescape(found["title"])))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG with its title."""
+
+    png: bytes
+    title: str
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+    def __repr__(self) -> str:
+        return f"[figure: {self.title}]"
 
 
 def card(title: str, status: str, body_html: str, body_text: str, note: str = "") -> Card:
@@ -77,7 +96,7 @@ def figure(drawing: Any) -> str:
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     data = base64.b64encode(buffer.getvalue()).decode()
-    title = drawing.axes[0].get_title() if drawing.axes else ""
+    title = " ".join((drawing.axes[0].get_title() or drawing.axes[0].get_title(loc="left")).split()) if drawing.axes else ""
     return f'<img style="max-width:100%" alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
 
 

@@ -360,8 +360,12 @@ class Run:
         return [mine, *(one for one in others if one["parameters"].get(parameter) != self.parameters.get(parameter))]
 
     def table(self, title: str, evidence: Any) -> None:
-        """Show a table (a DataFrame, or something with `.table()` and perhaps `.figure()`) as a card of the report."""
-        self.show(display.evidence_card(title, evidence))
+        """Show a table (a DataFrame, or something with `.table()` and perhaps `.figure()`) as a card of the report; within a step on its card."""
+        card = display.evidence_card(title, evidence)
+        if self.steps and self.steps[-1].status == "running":
+            self.steps[-1].evidence.append(card)
+        else:
+            self.show(card)
 
     def note(self, **metrics: Any) -> None:
         """Keep measured numbers for result.json; a plan has measured nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+from helpers.elasticache.access import Access
+from helpers.elasticache.groups import Group, Member, Shard
 from helpers.rehearsal import engines
 from helpers.rehearsal.servers import Server
 
@@ -120,3 +123,18 @@ def _fill_streams(client: redis.Redis) -> None:
     client.xdel("stream", "3-1", "700-1")
     client.xadd("stream:trimmed", {"a": 1}, id="5-5")
     client.xtrim("stream:trimmed", maxlen=0)
+
+
+@pytest.fixture
+def access_to() -> Callable[..., Access]:
+    """A function that gives the way into a group of the servers named: the first is the primary of one shard."""
+    return _access_to
+
+
+def _access_to(*servers: Server, **facts: object) -> Access:
+    members = tuple(Member(f"g-{number:03d}", "primary" if number == 1 else "replica", f"zone-{number}", *server.address) for number, server in enumerate(servers, 1))
+    shards = (Shard("0001", "", members),)
+    told = {"host": servers[0].address[0], "port": servers[0].port, "engine": "valkey", "engine_version": "8.1.0", "node_type": "cache.r6g.large", "automatic_failover": "enabled", "status": "available"}
+    told |= {"id": "g", "members": members, "shards": shards, "cluster_mode": False, "in_transit_encryption": False, "auth": False, **facts}
+    rest = {one.name: "" for one in dataclasses.fields(Group) if one.name not in told}
+    return Access(Group(**rest, **told))

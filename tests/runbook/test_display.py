@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from helpers.aws import Check, checks_table
 from helpers.runbook import display
@@ -40,3 +41,26 @@ def test_numbers_carry_their_units() -> None:
     assert _named("write_gap_ms", 108.3) == ("write gap", "108 ms")
     assert _named("keys_compared", 100845) == ("keys compared", "100,845")
     assert [display.as_text(value) for value in (True, False, None, 0.1234, 12.34)] == ["yes", "no", "", "0.123", "12.3"]
+
+
+def test_in_a_notebook_a_figure_is_an_image_of_its_own_and_in_the_report_part_of_its_card(monkeypatch) -> None:
+    shown: list = []
+    monkeypatch.setattr("IPython.get_ipython", lambda: object())
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    drawing = Figure()
+    drawing.subplots().set_title('more < less & "so"', loc="left")
+
+    class Evidence:
+        def table(self) -> pd.DataFrame:
+            return pd.DataFrame({"a": [1]})
+
+        def figure(self) -> Figure:
+            return drawing
+
+    card = display.evidence_card("Found", Evidence())
+    display.display(card)
+    assert "<img" in card.html
+    assert [type(one).__name__ for one in shown] == ["Card", "Picture"]
+    assert "<img" not in shown[0]._repr_html_() and "<td" in shown[0]._repr_html_()
+    assert shown[1]._repr_png_().startswith(b"\x89PNG")
+    assert repr(shown[1]) == '[figure: more < less & "so"]'

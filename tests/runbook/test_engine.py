@@ -90,6 +90,17 @@ def test_a_finished_run_leaves_a_private_result_a_report_and_exit_code_0() -> No
     assert all(stat.S_IMODE((run.directory / name).stat().st_mode) == 0o600 for name in ("result.json", "report.html", "journal.jsonl", "calls.jsonl"))
 
 
+def test_a_table_shown_within_a_step_is_on_its_card_and_outside_on_its_own() -> None:
+    run = begin()
+    with run.step("1 Look"):
+        run.table("Within", pd.DataFrame({"found": ["pebble"]}))
+    run.table("Outside", pd.DataFrame({"found": ["shell"]}))
+    assert [card.title for card in run.cards] == ["1 Look", "Outside"]
+    assert all(one in run.cards[0].html and one in run.cards[0].text for one in ("Within", "pebble"))
+    run.finish()
+    assert (run.directory / "report.html").read_text().count("pebble") == 1
+
+
 def test_a_resumed_run_answers_done_effects_from_the_journal() -> None:
     first = begin()
     with first.step("1 Make"):
