@@ -14,7 +14,7 @@ import redis
 from helpers.aws import Aws, Check, RunbookError
 from helpers.aws.errors import error_code
 from helpers.elasticache import clients
-from helpers.elasticache.groups import Group, Member
+from helpers.elasticache.groups import Group, Member, Shard
 
 PRIMARY, REPLICA = "primary", "replica"
 ROLES = {"master": PRIMARY, "slave": REPLICA}
@@ -36,39 +36,45 @@ class Access:
 
         Raises `RunbookError` where the group cannot be reached.
         """
-        where = {"host": self.group.host, "port": int(self.group.port)}
         try:
             if self.group.cluster_mode:
-                return redis.RedisCluster(**where, client_name=name, protocol=2, socket_timeout=NODE_TIMEOUT_S, **self._options())
-            client = clients.connect(**where, name=name, **self._options())
+                return redis.RedisCluster(host=self.group.host, port=int(self.group.port), client_name=name, protocol=2, socket_timeout=NODE_TIMEOUT_S, **self._options())
+            client = self.endpoint(name)
             client.ping()
         except redis.RedisError as error:
             raise unreachable(self.group, error) from error
         return client
 
-    def node(self, member: Member) -> redis.Redis:
+    def endpoint(self, name: str = clients.OURS) -> redis.Redis:
+        """A new plain client of the primary (or configuration) endpoint."""
+        return clients.connect(self.group.host, int(self.group.port), name=name, **self._options())
+
+    def node(self, member: Member, name: str = clients.OURS, timeout: float = NODE_TIMEOUT_S) -> redis.Redis:
         """A new plain client of one node."""
-        return clients.connect(member.host, int(member.port), timeout=NODE_TIMEOUT_S, **self._options())
+        return clients.connect(member.host, int(member.port), name=name, timeout=timeout, **self._options())
 
     @functools.cached_property
     def primaries(self) -> tuple[redis.Redis, ...]:
         """One plain client for the primary of each shard. Raises `RunbookError` where one cannot be reached."""
         if not self.group.cluster_mode:
             return (self.client(),)
-        # AWS names no roles with cluster mode enabled: the nodes know
-        return tuple(self._primary(shard.id, shard.members) for shard in self.group.shards)
+        return tuple(self.primary(shard) for shard in self.group.shards)
 
-    def _primary(self, shard: str, members: tuple[Member, ...]) -> redis.Redis:
+    def primary(self, shard: Shard, name: str = clients.OURS, timeout: float = NODE_TIMEOUT_S) -> redis.Redis:
+        """A new plain client of the node that is a shard's primary, which only the nodes themselves know for certain.
+
+        Raises `RunbookError` where none is at the moment.
+        """
         failed: Exception | None = None
-        for member in members:
-            client = self.node(member)
+        for member in sorted(shard.members, key=lambda one: one.role == REPLICA):
+            client = self.node(member, name, timeout)
             try:
                 if ROLES.get(client.info("replication")["role"]) == PRIMARY:
                     return client
             except redis.RedisError as error:
                 failed = error
             client.close()
-        raise unreachable(self.group, failed or RunbookError(f"no node of shard {shard} says that it is the primary"))
+        raise unreachable(self.group, failed or RunbookError(f"no node of shard {shard.id} says that it is the primary"))
 
     def _options(self) -> dict[str, Any]:
         return {**self.login, **({"ssl": True} if self.group.in_transit_encryption else {})}
@@ -100,21 +106,25 @@ def open_group(aws: Aws, group: Group, auth_secret: str = "") -> Access:
         return Access(group)
     if not auth_secret:
         raise RunbookError(f"{group.id} wants an AUTH token.", "Name the Secrets Manager secret that holds it in the parameter `auth_secret`.")
+    return Access(group, read_login(aws, auth_secret))
+
+
+@functools.cache
+def read_login(aws: Aws, secret: str) -> dict[str, str]:
+    """`password`, and `username` where there is one, in a secret; read once in a process. Raises `RunbookError` where it cannot be read."""
     try:
-        text = aws.client("secretsmanager").get_secret_value(SecretId=auth_secret)["SecretString"]
+        text = aws.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
     except Exception as error:
         code = error_code(error) or type(error).__name__
-        raise RunbookError(f"{group.id} wants an AUTH token, and the secret {auth_secret} cannot be read ({code}).", "Set the parameter `auth_secret`, and allow secretsmanager:GetSecretValue.") from None
-    return Access(group, _login(text))
-
-
-def _login(text: str) -> dict[str, str]:
+        raise RunbookError(f"The AUTH token in the secret {secret} cannot be read ({code}).", "Set the parameter `auth_secret`, and allow secretsmanager:GetSecretValue.") from None
     try:
         found = json.loads(text)
     except ValueError:
         found = text
     if not isinstance(found, dict):
         return {"password": text}
+    if not found.get("password"):
+        raise RunbookError(f"The secret {secret} has no password in it.", "Store the AUTH token, or JSON with username and password.")
     return {name: str(found[name]) for name in ("username", "password") if found.get(name)}
 
 
@@ -144,7 +154,13 @@ def _check_node(access: Access, member: Member) -> Check:
 
 def unreachable(group: Group, error: Exception, address: str = "") -> RunbookError:
     """What a connection error means here, with its remedy."""
+    if isinstance(error, RunbookError) and error.remedy:
+        return error
     what = f"{address or group.endpoint} does not let us in: {str(error).rstrip('.')}."
-    if isinstance(error, (redis.AuthenticationError, redis.exceptions.NoPermissionError)):
-        return RunbookError(what, "Check the secret named by `auth_secret` and the user's permissions.")
+    if isinstance(error, (redis.AuthenticationError, redis.exceptions.AuthenticationWrongNumberOfArgsError)):
+        return RunbookError(what, "Put the present AUTH token, or user and password, into the secret named by `auth_secret`.")
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return RunbookError(what, "Give the user in `auth_secret` an access string such as `on ~* &* +@all`: change notifications need `&*`.")
+    if "certificate verify failed" in str(error).lower():
+        return RunbookError(what, "Use the endpoint that ElastiCache names, and a store of root certificates that has Amazon's (SSL_CERT_FILE).")
     return RunbookError(what, "ElastiCache answers inside its VPC only: run this there, and allow this machine in the group's security group.")

@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from helpers.aws.errors import RunbookError
+from helpers.elasticache.tls import TlsConnection
 from helpers.elasticache.wire import OURS, Wire, databases
 
 COLUMNS = {
@@ -65,7 +66,8 @@ def connect(
     """Return a client that hides nothing: no retries, RESP2, its name set for CLIENT LIST.
 
     redis-py 8 retries by itself and gives up after 5 s by default, which hides an outage from whoever
-    measures it. `timeout` (seconds, None to wait for ever) holds for connecting and for each reply.
+    measures it. `timeout` (seconds, None to wait for ever) holds for connecting and for each reply. With
+    `ssl=True` the server's certificate and name are verified against the usual authorities.
     """
     settings: dict[str, Any] = {
         "protocol": 2,
@@ -76,7 +78,9 @@ def connect(
         "health_check_interval": 0,
         **options,
     }
-    return redis.Redis(host=host, port=port, db=db, **settings)
+    if not settings.pop("ssl", False):
+        return redis.Redis(host=host, port=port, db=db, **settings)
+    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=TlsConnection, host=host, port=port, db=db, **settings))
 
 
 def connected_clients(client: redis.Redis, *, ours: str | tuple[str, ...] = OURS) -> pd.DataFrame:

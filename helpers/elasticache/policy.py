@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 ELASTICACHE = (
-    "CopySnapshot", "CreateCacheParameterGroup", "CreateReplicationGroup", "CreateSnapshot", "DeleteCacheParameterGroup", "DeleteReplicationGroup",
+    "AddTagsToResource", "CopySnapshot", "CreateCacheParameterGroup", "CreateReplicationGroup", "CreateSnapshot", "DeleteCacheParameterGroup", "DeleteReplicationGroup",
     "DeleteSnapshot", "DescribeCacheClusters", "DescribeCacheEngineVersions", "DescribeCacheParameterGroups", "DescribeCacheParameters",
     "DescribeEngineDefaultParameters", "DescribeEvents", "DescribeReplicationGroups", "DescribeSnapshots", "ListAllowedNodeTypeModifications",
-    "ModifyCacheParameterGroup", "ModifyReplicationGroup",
+    "ListTagsForResource", "ModifyCacheParameterGroup", "ModifyReplicationGroup", "TestFailover",
 )  # fmt: skip
 CONFIGURATION = (
     "CreateHostedConfigurationVersion", "DeleteHostedConfigurationVersion", "GetDeployment", "GetEnvironment", "GetHostedConfigurationVersion", "GetLatestConfiguration",
@@ -34,6 +34,7 @@ POLICY: dict[str, Any] = {
         # Where the application finds its endpoint: keep the statements of the store that is used.
         {"Sid": "Endpoint", "Effect": "Allow", "Action": ["ssm:GetParameter", "ssm:PutParameter"], "Resource": "arn:aws:ssm:*:*:parameter/sessions/redis/*"},
         {"Sid": "EndpointAttributes", "Effect": "Allow", "Action": "ssm:DescribeParameters", "Resource": "*"},
+        # It also covers auth_secret, where the group asks for a login.
         {"Sid": "EndpointSecret", "Effect": "Allow", "Action": [f"secretsmanager:{action}" for action in SECRET], "Resource": "arn:aws:secretsmanager:*:*:secret:sessions/redis/*"},
         {"Sid": "EndpointConfigurations", "Effect": "Allow", "Action": "appconfig:ListApplications", "Resource": "*"},
         {"Sid": "EndpointConfiguration", "Effect": "Allow", "Action": [f"appconfig:{action}" for action in CONFIGURATION],

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import ssl
 from dataclasses import dataclass
 
 import pandas as pd
-from redis.exceptions import AuthenticationError, AuthenticationWrongNumberOfArgsError, NoPermissionError
+import redis
 
 from helpers.aws import Aws, Check, RunbookError, planning
 from helpers.aws.errors import is_not_found
 from helpers.elasticache import clients, node_types
+from helpers.elasticache.access import unreachable
 from helpers.elasticache.adapters import is_at, read_setting, setting_checks
 from helpers.elasticache.connections import connected_clients, on_all
 from helpers.elasticache.groups import Group, describe_alone, describe_group, group_exists
@@ -109,7 +109,7 @@ def _look_inside(aws: Aws, upgrade: Upgrade, old: Group) -> _Inside:
         connected = connected_clients(aws, upgrade, old)
         allowed = all(on_all(aws, upgrade, old, clients.pause_allowed, "preflight"))
     except Exception as error:
-        return _Inside(default, 0, 0, (_unreachable(upgrade, old, error),))
+        return _Inside(default, 0, 0, (_unreachable(old, error),))
     who = ", ".join(sorted({row.address + (f" ({row.client})" if row.client else "") for row in connected.rename(columns={"name": "client"}).itertuples()})[:5])
     keys, used, largest = sum(one.keys for one in facts), sum(one.used_memory for one in facts), max(one.used_memory for one in facts)
     how = ", ".join([*(["TLS"] if old.in_transit_encryption else []), *(["logged in"] if old.auth else [])])
@@ -123,18 +123,11 @@ def _look_inside(aws: Aws, upgrade: Upgrade, old: Group) -> _Inside:
     return _Inside(way, largest, keys, tuple(check for check in checks if check))
 
 
-def _unreachable(upgrade: Upgrade, old: Group, error: Exception) -> Check:
-    """Why no connection came about: the login, the certificate or the way."""
-    name, outcome = "Redis can be reached from here", "warn" if planning() else "fail"
-    if isinstance(error, RunbookError):
-        return Check(name, "fail", error.what, error.remedy)
-    if isinstance(error, AuthenticationError | AuthenticationWrongNumberOfArgsError):
-        return Check(name, "fail", f"{old.endpoint} refuses the login in {upgrade.auth_secret}", "Put the present AUTH token, or user and password, into that secret.")
-    if isinstance(error, NoPermissionError):
-        return Check(name, "fail", f"the user in {upgrade.auth_secret} may not do what the move needs: {error}", "Give it ~* &* +@all, or name a user that has it.")
-    if isinstance(error.__cause__, ssl.SSLCertVerificationError) or "certificate verify failed" in str(error).lower():
-        return Check(name, "fail", f"the certificate of {old.endpoint} is not trusted: {error}", "Use the endpoint that ElastiCache names, and the Amazon root certificates (SSL_CERT_FILE).")
-    return Check(name, outcome, f"{old.endpoint} does not answer: {error}", "Run the runbook from inside the VPC, and allow this host in the group's security group.")
+def _unreachable(old: Group, error: Exception) -> Check:
+    """Why no connection came about: the login, the certificate, or the way, which in a plan need not be there."""
+    told = unreachable(old, error)
+    way = isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError) and not isinstance(error, redis.AuthenticationError)
+    return Check("Redis can be reached from here", "warn" if planning() and way else "fail", told.what, told.remedy)
 
 
 def _freeze(upgrade: Upgrade, allowed: bool) -> Check | None:

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import hiredis
 import redis
 
+from helpers.elasticache.tls import TlsConnection
+
 CONNECT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 60.0
 RECEIVE_BYTES = 1 << 20
@@ -293,5 +295,5 @@ def _connection(client: redis.Redis, database: int, timeout_s: float) -> redis.C
 def _connection_class(client: redis.Redis) -> type:
     """Return redis-py's plain, TLS or Unix socket connection, whichever `client` uses a kind of."""
     kind = client.connection_pool.connection_class
-    known = (redis.SSLConnection, redis.UnixDomainSocketConnection)
+    known = (TlsConnection, redis.SSLConnection, redis.UnixDomainSocketConnection)
     return next((each for each in known if issubclass(kind, each)), redis.Connection)
