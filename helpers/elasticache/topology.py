@@ -43,8 +43,8 @@ class Topology:
 
     @property
     def shards(self) -> tuple[Shard, ...]:
-        """The shards; a cluster outside any replication group is one shard."""
-        return self.group.shards or (Shard("", "", self.group.members),)
+        """The group's shards."""
+        return self.group.shards
 
     def role(self, member: Member) -> str:
         """`primary` or `replica`, as the node itself says, else as AWS does; empty where neither tells."""

@@ -135,6 +135,6 @@ def _access_to(*servers: Server, **facts: object) -> Access:
     members = tuple(Member(f"g-{number:03d}", "primary" if number == 1 else "replica", f"zone-{number}", *server.address) for number, server in enumerate(servers, 1))
     shards = (Shard("0001", "", members),)
     told = {"host": servers[0].address[0], "port": servers[0].port, "engine": "valkey", "engine_version": "8.1.0", "node_type": "cache.r6g.large", "automatic_failover": "enabled", "status": "available"}
-    told |= {"id": "g", "members": members, "shards": shards, "cluster_mode": False, "in_transit_encryption": False, "auth": False, **facts}
+    told |= {"id": "g", "shards": shards, "cluster_mode": False, "in_transit_encryption": False, "auth_token": False, "user_groups": (), **facts}
     rest = {one.name: "" for one in dataclasses.fields(Group) if one.name not in told}
     return Access(Group(**rest, **told))

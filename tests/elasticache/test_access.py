@@ -44,7 +44,7 @@ def locked(tmp_path):
 
 @pytest.mark.parametrize("text", [TOKEN, json.dumps({"password": TOKEN}), json.dumps({"username": "shop", "password": TOKEN})])
 def test_the_token_of_the_secret_opens_the_group_and_is_shown_nowhere(locked, access_to, text):
-    group = access_to(locked, auth=True).group
+    group = access_to(locked, auth_token=True).group
     way = open_group(Secrets(text), group, "the/secret")
     assert way.client().ping() and way.primaries[0].ping()
     assert [check.outcome for check in check_access(way)] == ["pass", "pass"]
@@ -54,7 +54,7 @@ def test_the_token_of_the_secret_opens_the_group_and_is_shown_nowhere(locked, ac
 
 
 def test_a_wrong_or_missing_token_is_told_with_its_remedy_and_not_with_itself(locked, access_to):
-    group = access_to(locked, auth=True).group
+    group = access_to(locked, auth_token=True).group
     for way in (open_group(Secrets("wrong-token-entirely"), group, "the/secret"), dataclasses.replace(access_to(locked))):
         node = check_access(way)[1]
         assert (node.outcome, "auth_secret" in node.remedy) == ("fail", True)
@@ -64,7 +64,7 @@ def test_a_wrong_or_missing_token_is_told_with_its_remedy_and_not_with_itself(lo
 
 
 def test_a_secret_that_cannot_be_read_or_is_not_named_is_one_sentence(access_to, old_server):
-    group = access_to(old_server, auth=True).group
+    group = access_to(old_server, auth_token=True).group
     with pytest.raises(RunbookError, match=r"the secret the/secret cannot be read \(ResourceNotFoundException\)"):
         open_group(Secrets(None), group, "the/secret")
     with pytest.raises(RunbookError, match="wants an AUTH token"):
@@ -86,6 +86,6 @@ def test_a_node_that_does_not_answer_and_a_group_that_is_not_ready_are_found(tmp
 def test_the_command_line_is_what_one_would_type(access_to, old_server):
     plain = access_to(old_server).group
     assert command_line(plain, "sessions.abc.cache.amazonaws.com") == "redis-cli -c -h sessions.abc.cache.amazonaws.com -p 6379"
-    closed = dataclasses.replace(plain, in_transit_encryption=True, auth=True)
+    closed = dataclasses.replace(plain, in_transit_encryption=True, auth_token=True)
     assert command_line(closed, "h", 6380, user="shop") == "redis-cli -c -h h -p 6380 --tls --user shop --askpass"
     assert accesses.Access(closed).command_lines()["to reach the"].tolist() == ["primary endpoint", "node g-001"]

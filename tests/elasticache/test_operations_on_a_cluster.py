@@ -64,7 +64,7 @@ def access(nodes, access_to) -> Access:
     shards = (Shard("0001", "0-8191", (replica, first)), Shard("0002", "8192-16383", (second,)))
     for server in nodes[:2]:
         server.command("FLUSHALL")
-    return access_to(nodes[0], cluster_mode=True, members=(replica, first, second), shards=shards)
+    return access_to(nodes[0], cluster_mode=True, shards=shards)
 
 
 def test_roles_are_asked_of_the_nodes(access):
