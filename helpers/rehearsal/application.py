@@ -8,7 +8,8 @@ an SSM parameter (read-only until, ISO 8601). Writes are sent once, without retr
 answer is unknown, and the key's next write is a new one with a new number. It ends on SIGTERM, or when
 the control plane has been unreachable for 10 s. It needs the standard AWS settings and the permissions
 ssm:GetParameters and s3:PutObject, and those of the place and the secret: secretsmanager:GetSecretValue,
-appconfig:StartConfigurationSession and GetLatestConfiguration, route53:ListResourceRecordSets.
+appconfig:StartConfigurationSession and GetLatestConfiguration, route53:ListResourceRecordSets (and, where the
+zone is named, ListHostedZonesByName).
 
     --tls             encrypted connections; certificates are checked against the usual CAs, or SSL_CERT_FILE
     --login-secret    the secret with the AUTH token or user and password; read again when a login is refused

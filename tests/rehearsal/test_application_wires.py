@@ -200,18 +200,20 @@ def test_on_a_cluster_it_writes_reads_and_audits_all_shards_without_loss(on_clus
 def test_a_frozen_shard_is_a_write_gap_though_the_others_are_not(shard: int, on_cluster: Running, cluster: RealCluster) -> None:
     cluster.primaries[shard].command("CLIENT", "PAUSE", "300", "WRITE")
     report = on_cluster.wait(lambda report: report["longest_write_gap_ms"] >= 290)
-    assert report["longest_write_gap_ms"] < 500
+    assert report["longest_write_gap_ms"] < 1_500
     assert on_cluster.audited()["acknowledged_writes_lost"] == 0
     assert report["unacknowledged_writes"] == 0
 
 
 def test_a_shard_that_refuses_writes_is_a_write_gap_though_the_other_takes_them(on_cluster: Running, cluster: RealCluster) -> None:
     cluster.primaries[1].admin().config_set("min-replicas-to-write", 5)
-    before = on_cluster.report()["acknowledged_writes"]
     time.sleep(0.6)
     cluster.primaries[1].admin().config_set("min-replicas-to-write", 0)
-    report = on_cluster.wait(lambda report: report["longest_write_gap_ms"] >= 590 and not report["read_only"])
-    assert report["acknowledged_writes"] > before + 30, "the other shard took writes meanwhile"
+    on_cluster.audited()
+    report = on_cluster.wait(lambda report: report["longest_write_gap_ms"] >= 590)
+    started, size = report["gap_started"], report["longest_write_gap_ms"]
+    inside = sum(count for at, count in report["timeline"] if started + 50 < at < started + size - 50)
+    assert inside > 10, "the other shard took writes meanwhile"
     assert any("NOREPLICAS" in text for text in report["errors"])
 
 
@@ -315,7 +317,7 @@ def test_it_moves_with_a_setting_of_every_form_while_writes_stand_still(
         arguments = ["--port", str(port)] if by_record else []
         running = Running(access, tmp_path, until, endpoint=old.endpoint, place=place.format(name, name), arguments=arguments)
         stack.callback(running.close)
-        server.command("CLIENT", "PAUSE", "2500", "WRITE")
+        server.command("CLIENT", "PAUSE", "20000", "WRITE")
         running.point_at(new.endpoint)
         report = running.wait(lambda report: len(report["endpoints"]) == 2 and report["errors"])
         assert report["endpoint"] == new.endpoint
@@ -323,7 +325,7 @@ def test_it_moves_with_a_setting_of_every_form_while_writes_stand_still(
         server.command("CLIENT", "UNPAUSE")
         report = running.wait(lambda found: found["acknowledged_writes"] > report["acknowledged_writes"] + 100)
         assert report["acknowledged_writes_lost"] == 0
-        assert report["write_gap_ms"] < 2_500
+        assert report["write_gap_ms"] < 15_000, "a configuration alone would be looked at after 15 s"
 
 
 def test_what_goes_wrong_can_be_made_on_purpose(tmp_path: Path) -> None:
