@@ -4,7 +4,7 @@ from helpers.elasticache import planned as _planned  # noqa: F401 - registers wh
 from helpers.elasticache.application import application_report
 from helpers.elasticache.compare import Comparison, compare, compare_keys
 from helpers.elasticache.cutover import switch
-from helpers.elasticache.failover import check_failover
+from helpers.elasticache.failover import check_failover, fail_over
 from helpers.elasticache.groups import Group, describe_group, events_table
 from helpers.elasticache.live import Changes
 from helpers.elasticache.preflight import Survey, survey
@@ -31,6 +31,7 @@ __all__ = [
     "delete_old",
     "describe_group",
     "events_table",
+    "fail_over",
     "from_parameters",
     "import_backup",
     "measured",

@@ -56,9 +56,11 @@ class Access:
     @functools.cached_property
     def primaries(self) -> tuple[redis.Redis, ...]:
         """One plain client for the primary of each shard. Raises `RunbookError` where one cannot be reached."""
-        if not self.group.cluster_mode:
-            return (self.client(),)
-        return tuple(self.primary(shard) for shard in self.group.shards)
+        return tuple(self.primary(shard) for shard in self.group.shards) if self.group.cluster_mode else (self.client(),)
+
+    def shard(self, shard: Shard, name: str = clients.OURS) -> redis.Redis:
+        """A new plain client for writing to a shard: of the primary endpoint, or with cluster mode enabled of the shard's primary."""
+        return self.primary(shard, name) if self.group.cluster_mode else self.endpoint(name)
 
     def primary(self, shard: Shard, name: str = clients.OURS, timeout: float = NODE_TIMEOUT_S) -> redis.Redis:
         """A new plain client of the node that is a shard's primary, which only the nodes themselves know for certain.

@@ -18,7 +18,6 @@ from helpers.elasticache.upgrade import Upgrade
 
 OURS = "runbook"
 SLOTS = 16384
-PATIENCE = 10.0  # seconds
 
 
 @contextlib.contextmanager
@@ -44,14 +43,10 @@ def open_pairs(aws: Aws, upgrade: Upgrade, source: Group, target: Group, purpose
 def open_shard(aws: Aws, upgrade: Upgrade, group: Group, shard: Shard, purpose: str, *, direct: bool = False) -> redis.Redis:
     """A connection to the primary of one shard, named so that it is known as ours; see `open_shards`."""
     access, name = open_group(aws, group, upgrade.auth_secret), f"{OURS}-{purpose}"
-    if not group.cluster_mode and not direct:
-        return access.endpoint(name)
-    try:
-        return access.primary(shard, name, PATIENCE)
-    except RunbookError:
-        if group.cluster_mode:
-            raise
-        return access.endpoint(name)  # the nodes were replaced: the primary endpoint leads to those that took their place
+    if direct:
+        with contextlib.suppress(RunbookError):  # the nodes were replaced: the primary endpoint leads to those that took their place
+            return access.primary(shard, name)
+    return access.shard(shard, name)
 
 
 def in_parallel(do: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
@@ -74,7 +69,7 @@ def connected_clients(aws: Aws, upgrade: Upgrade, group: Group) -> pd.DataFrame:
     nodes = group if group.cluster else describe_group(aws, group.id)
     access = open_group(aws, nodes, upgrade.auth_secret)
     with contextlib.ExitStack() as opened:
-        members = [opened.enter_context(access.node(one, f"{OURS}-who", PATIENCE)) for one in nodes.members]
+        members = [opened.enter_context(access.node(one, f"{OURS}-who")) for one in nodes.members]
         return pd.concat(in_parallel(clients.connected_clients, members), ignore_index=True)
 
 

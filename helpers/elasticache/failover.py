@@ -14,7 +14,8 @@ import redis
 from matplotlib.figure import Figure
 
 from helpers.aws import Aws, RunbookError, effect, planning, wait
-from helpers.elasticache.connections import OURS, key_of_shard, open_shard
+from helpers.elasticache.access import Access, open_group
+from helpers.elasticache.connections import OURS, key_of_shard
 from helpers.elasticache.gap import AROUND, BIN, draw_gap
 from helpers.elasticache.groups import AN_HOUR, FAILED_STATES, Group, Member, describe_group, events, group_state
 from helpers.elasticache.upgrade import Upgrade
@@ -63,41 +64,45 @@ class FailoverChecked:
 
 @effect()
 def check_failover(aws: Aws, upgrade: Upgrade, group: Group) -> FailoverChecked:
+    """`fail_over` of a new group, before anybody uses it, where the upgrade asks for it."""
+    if not upgrade.moves:
+        return FailoverChecked("", "", "", 0.0, 0, 0, (), (), note="not done: the application uses this group")
+    return fail_over(aws, group, upgrade.auth_secret, when=upgrade.test_failover)
+
+
+def fail_over(aws: Aws, group: Group, auth_secret: str = "", *, when: bool = True) -> FailoverChecked:
     """Make the primary of the group's first shard fail (TestFailover) while a probe writes, and wait until the group is whole again.
 
     A replica takes the primary's place; the failed node is replaced and comes back as a replica. A failed replica is replaced
-    likewise, and only its readers notice. AWS allows 15 shards in 24 h.
+    likewise, and only its readers notice. AWS allows 15 shards in 24 h. Raises `RunbookError` where no other node took over.
     Source: https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/AutoFailover.html#auto-failover-test
     """
-    why = _why_not(upgrade, group)
+    why = _impossible(group) if when else "not asked for (test_failover)"
     if why:
         return FailoverChecked("", "", "", 0.0, 0, 0, (), (), note=why)
     shard = group.shards[0]
     if planning():
         aws.client("elasticache").test_failover(ReplicationGroupId=group.id, NodeGroupId=shard.id)
         return FailoverChecked(shard.id, "", "", 0.0, 0, 0, (), (), note="known after apply")
-    before = _primary(aws, upgrade, group)
-    started = len(events(aws, group.id))
-    with Probe(aws, upgrade, group) as probe:
+    way = open_group(aws, group, auth_secret)
+    before, told = _primary(way), len(events(aws, group.id))
+    with Probe(way) as probe:
         probe.await_writes()
         aws.client("elasticache").test_failover(ReplicationGroupId=group.id, NodeGroupId=shard.id)
         wait(f"failover of {group.id}", lambda: "over" if probe.over else "under way", until=("over",), timeout=AN_HOUR, events=lambda: events(aws, group.id))
     wait(f"{group.id} whole again", lambda: _whole(aws, group), fail=FAILED_STATES, timeout=AN_HOUR, events=lambda: events(aws, group.id))
     after = describe_group(aws, group.id)
-    primary = _primary(aws, upgrade, after)
+    now = open_group(aws, after, auth_secret)
+    primary = _primary(now)
     if primary == before:
         raise RunbookError(f"{before} is still the primary of shard {shard.id} after the failover.", "Look at the group's events, then resume the run.")
-    return FailoverChecked(shard.id, before, primary, probe.gap_ms, probe.writes, probe.lost(), _nodes(group, after, before, primary), tuple(events(aws, group.id)[started:]), probe.timeline())
+    return FailoverChecked(shard.id, before, primary, probe.gap_ms, probe.writes, probe.lost(now), _nodes(group, after, before, primary), tuple(events(aws, group.id)[told:]), probe.timeline())
 
 
-def _why_not(upgrade: Upgrade, group: Group) -> str:
-    if not upgrade.moves:
-        return "not done: the application uses this group"
-    if not upgrade.test_failover:
-        return "not asked for (test_failover)"
-    if not group.replicas or group.automatic_failover != "enabled":
-        return "not possible: the group has no replica with automatic failover, so a failed primary is replaced by an empty node"
-    return ""
+def _impossible(group: Group) -> str:
+    if group.replicas and group.automatic_failover == "enabled":
+        return ""
+    return "not possible: the group has no replica with automatic failover, so a failed primary is replaced by an empty node"
 
 
 def _whole(aws: Aws, group: Group) -> str:
@@ -107,13 +112,10 @@ def _whole(aws: Aws, group: Group) -> str:
     return "available" if len(describe_group(aws, group.id).members) == len(group.members) else "replacing the failed node"
 
 
-def _primary(aws: Aws, upgrade: Upgrade, group: Group) -> str:
-    """The id of the first shard's primary: as AWS says, or with cluster mode enabled as the node itself does."""
-    shard = group.shards[0]
-    named = next((one.id for one in shard.members if one.role == "primary"), "")
-    if named:
-        return named
-    with open_shard(aws, upgrade, group, shard, "failover") as node:
+def _primary(way: Access) -> str:
+    """The id of the node that is the first shard's primary."""
+    shard = way.group.shards[0]
+    with way.primary(shard, f"{OURS}-failover") as node:
         address = node.connection_pool.connection_kwargs
         return next(one.id for one in shard.members if (one.host, int(one.port)) == (address["host"], address["port"]))
 
@@ -129,11 +131,11 @@ def _role(member: Member, primary: str) -> str:
 
 
 class Probe:
-    """Writes a number every 10 ms to the group's first shard, each once, from its construction on; ends with the `with` block."""
+    """Writes a number every 10 ms to the group's first shard, each once, for as long as the `with` block lasts."""
 
-    def __init__(self, aws: Aws, upgrade: Upgrade, group: Group) -> None:
-        self.aws, self.upgrade, self.group = aws, upgrade, group
-        self.key = key_of_shard(group.shards[0], f"{OURS}:failover")
+    def __init__(self, way: Access) -> None:
+        self.way, self.shard = way, way.group.shards[0]
+        self.key = key_of_shard(self.shard, f"{OURS}:failover")
         self._acknowledged: list[tuple[int, float]] = []  # number, and when in seconds of time.monotonic()
         self._broken: list[float] = []
         self._stop = threading.Event()
@@ -169,9 +171,9 @@ class Probe:
         """Wait until a second of writes is answered, so that the gap has a beginning."""
         wait("the probe", lambda: "writing" if self.writes > 50 else "starting", until=("writing",), timeout=30)
 
-    def lost(self) -> int:
+    def lost(self, way: Access) -> int:
         """Acknowledged writes that the new primary does not have; removes the probe's key."""
-        with open_shard(self.aws, self.upgrade, describe_group(self.aws, self.group.id), self.group.shards[0], "failover") as node:
+        with way.shard(self.shard, f"{OURS}-failover") as node:
             kept = {int(number) for number in node.smembers(self.key)}
             node.delete(self.key)
         return len({number for number, _ in self._acknowledged} - kept)
@@ -200,6 +202,6 @@ class Probe:
                 node = None
 
     def _open(self) -> redis.Redis:
-        node = open_shard(self.aws, self.upgrade, self.group, self.group.shards[0], "probe")
+        node = self.way.shard(self.shard, f"{OURS}-probe")
         node.connection_pool.connection_kwargs["socket_timeout"] = PROBE_TIMEOUT
         return node
