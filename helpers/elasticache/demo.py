@@ -11,12 +11,13 @@ from helpers.aws import act
 PREFIX = "runbook:demo:"
 TTL_S = 300.0  # they end by themselves should nobody remove them
 
-# The IAM policy of the notebook: it only reads. The secret is read where the group wants AUTH.
+# The IAM policy of the notebook: it reads, but for TestFailover where that is asked for. The secret is read where the group wants AUTH.
 POLICY: dict[str, Any] = {
     "Version": "2012-10-17",
     "Statement": [
         {"Sid": "WhoAmI", "Effect": "Allow", "Action": ["sts:GetCallerIdentity", "iam:ListAccountAliases"], "Resource": "*"},
         {"Sid": "Group", "Effect": "Allow", "Action": ["elasticache:DescribeCacheClusters", "elasticache:DescribeEvents", "elasticache:DescribeReplicationGroups"], "Resource": "*"},
+        {"Sid": "Failover", "Effect": "Allow", "Action": "elasticache:TestFailover", "Resource": "*"},
         {"Sid": "AuthToken", "Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "arn:aws:secretsmanager:*:*:secret:sessions/redis/auth-*"},
     ],
 }

@@ -13,13 +13,13 @@ CASES = [
     ("tls", "secretsmanager:sessions/redis/endpoint"),
     ("cluster_tls", "/sessions/redis/endpoint"),
     ("users", "appconfig:sessions/production/redis#endpoint"),
-    ("replica", "route53:{zone}/redis.sessions.internal"),
+    ("replica", "route53:ZSESSIONS1/redis.sessions.internal"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "setting"), CASES, ids=[kind + ("" if setting.startswith("/") else f" by {setting.split(':')[0]}") for kind, setting in CASES])
 def test_an_upgrade_sends_what_was_planned_and_loses_no_acknowledged_write(build: Any, kind: str, setting: str) -> None:
-    with build(rehearse_on=kind, switch_parameter=setting) as house:
+    with build(rehearse_on=kind, parameter=setting) as house:
         options = ("-p", f"switch_parameter={setting}")
         planned = house.plan("r", *options)
         done = house.apply("r", *options, "--plan", str(house.runs / "r" / "plan.json"))
@@ -34,7 +34,8 @@ def test_an_upgrade_sends_what_was_planned_and_loses_no_acknowledged_write(build
 def test_a_roll_back_after_the_switch_carries_everything_back(build: Any, kind: str) -> None:
     with build(rehearse_on=kind) as house:
         before = house.endpoint()
-        assert house.apply("b", approve="switch").returncode == 3
+        stopped = house.apply("b", approve="switch")
+        assert stopped.returncode == 3, stopped.stdout[-3000:] + stopped.stderr
         assert house.endpoint() != before
         back = house.runbook("rollback", "b", "--approve", "rollback")
         assert back.returncode == 0, back.stdout[-3000:] + back.stderr
