@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import math
 import threading
@@ -148,13 +149,13 @@ class Probe:
 
     @property
     def gap_ms(self) -> float:
-        """The longest time from one acknowledged write to the next."""
+        """The longest time from one acknowledged write to the next, with a failed one between them."""
         return self._longest()[0] * 1000
 
     @property
     def over(self) -> bool:
         """True where writes failed, and have been answered again for a second."""
-        return bool(self._broken) and self._longest()[1] > self._broken[0] and time.monotonic() - self._broken[-1] > SETTLED
+        return bool(self._broken) and self._acknowledged[-1][1] > self._broken[-1] and time.monotonic() - self._broken[-1] > SETTLED
 
     def timeline(self) -> tuple[tuple[float, int], ...]:
         """Acknowledged writes in bins of 10 ms, in milliseconds from the beginning of the longest gap."""
@@ -163,9 +164,10 @@ class Probe:
         return tuple((float(at), writes) for at, writes in sorted(bins.items()) if -AROUND <= at <= gap * 1000 + AROUND)
 
     def _longest(self) -> tuple[float, float]:
-        """The longest gap in seconds, and when it ended."""
+        """The longest gap around a failed write in seconds, and when it ended."""
         times = [at for _, at in self._acknowledged]
-        return max(((later - earlier, later) for earlier, later in zip(times, times[1:])), default=(0.0, 0.0))
+        ends = {bisect.bisect(times, at) for at in self._broken} - {0, len(times)}
+        return max(((times[end] - times[end - 1], times[end]) for end in ends), default=(0.0, 0.0))
 
     def await_writes(self) -> None:
         """Wait until a second of writes is answered, so that the gap has a beginning."""

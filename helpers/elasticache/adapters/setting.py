@@ -38,7 +38,9 @@ def shown(text: str) -> str:
 
 
 def split_endpoint(endpoint: str) -> tuple[str, str]:
-    """`host:port` -> (host, port)."""
+    """`host:port` -> (host, port); of an endpoint that a plan does not know yet neither is known."""
+    if endpoint == UNKNOWN:
+        return UNKNOWN, UNKNOWN
     host, _, port = endpoint.rpartition(":")
     return host, port
 
