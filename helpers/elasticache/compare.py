@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -36,6 +35,7 @@ from helpers.elasticache.values import (
     READ_STREAM,
     WHOLE_BYTES,
     Seen,
+    changed_meanwhile,
     facts,
     same,
     same_in_chunks,
@@ -57,6 +57,7 @@ from helpers.elasticache.wire import (
     scan_from,
     shape,
     shaped,
+    together,
 )
 
 Key = tuple[int, bytes]
@@ -342,18 +343,10 @@ class _Shared:
 
     def run(self) -> None:
         """Run all comparisons at the same time. Raises the error of the first that fails; the others stop."""
-        if len(self.work) == 1:
-            self.work[0].run()
-            return
-        with ThreadPoolExecutor(max(1, len(self.work)), thread_name_prefix="compare") as pool:
-            running = [pool.submit(each.run) for each in self.work]
-            try:
-                wait(running, return_when=FIRST_EXCEPTION)
-            finally:
-                self._stopping = True
-        for error in filter(None, (each.exception() for each in running)):
-            if not isinstance(error, _Stopped):
-                raise error
+        together([each.run for each in self.work], self._stop)
+
+    def _stop(self) -> None:
+        self._stopping = True
 
 
 class _Comparing:
@@ -600,11 +593,23 @@ class _Look:
             ours, theirs = self.pace.answer(part.sent, self.values.receive_marked)
             # An error reply says nothing of the value, though it be the same one.
             if ours != theirs or ours.startswith(b"-") or b"\r\n-" in ours:
-                replies = zip(places, parsed(ours, len(places)), parsed(theirs, len(places)), strict=True)
-                unequal += [place for place, one, other in replies if one != other and not same(kinds[place], one, other)]
+                replies = [_readable(parsed(data, len(places))) for data in (ours, theirs)]
+                unequal += [
+                    place
+                    for place, one, other in zip(places, *replies, strict=True)
+                    if one != other and not same(kinds[place], one, other)
+                ]
         unequal += [place for place in part.large if not same_in_chunks(self.chunks, kinds[place], keys[place])]
         found.kinds.update({(number, keys[place]): "changed" for place in unequal})
         return part.piece if part.last else None
+
+
+def _readable(replies: list[Any]) -> list[Any]:
+    """Return the replies. Raises redis.ResponseError for one that says more than that a key has become another type."""
+    for reply in replies:
+        if isinstance(reply, redis.ResponseError) and not changed_meanwhile(reply):
+            raise reply
+    return replies
 
 
 @dataclass

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -245,6 +246,24 @@ def shaped(bulks: Iterable[bytes], *commands: Command) -> bytes:
     """
     packed, count = shape(*commands), len(commands)
     return b"".join([packed % ((each,) * count) for each in bulks])
+
+
+def together(calls: Sequence[Callable[[], Reply]], stop: Callable[[], None] = lambda: None) -> list[Reply]:
+    """Return what `calls` return, each called in a thread of its own, as for the shards of a group.
+
+    Raises the error of the first that fails, after the others have ended, who are told by `stop`.
+    """
+    if len(calls) < 2:
+        return [call() for call in calls]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        running = [pool.submit(call) for call in calls]
+        try:
+            ended, _ = wait(running, return_when=FIRST_EXCEPTION)
+        finally:
+            stop()
+    for error in filter(None, (each.exception() for each in ended)):
+        raise error
+    return [each.result() for each in running]
 
 
 def pack_each(keys: Iterable[bytes], *commands: Command) -> bytes:
