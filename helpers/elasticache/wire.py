@@ -91,12 +91,16 @@ class Wire:
             self._fill()
             arrived = iter(self._reader.gets, NOTHING_YET)
 
-    def send_marked(self, data: bytes) -> None:
-        """Send packed commands whose replies `receive_marked` returns. A wire so used has no other use."""
-        self.send_packed(data + pack(("ECHO", self._mark)))
+    def send_marked(self, *parts: bytes) -> None:
+        """Send parts of packed commands, the replies to each of which `receive_marked` returns.
+
+        A wire so used has no other use.
+        """
+        mark = pack(("ECHO", self._mark))
+        self.send_packed(b"".join([piece for part in parts for piece in (part, mark)]))
 
     def receive_marked(self) -> bytes:
-        """Return the replies to what `send_marked` sent, in the bytes in which they came."""
+        """Return the replies to the next part that `send_marked` sent, in the bytes in which they came."""
         mark, searched = bulk(self._mark), 0
         while (end := self._marked.find(mark, searched)) < 0:
             searched = max(0, len(self._marked) - len(mark))
@@ -177,13 +181,13 @@ class Pair:
         self.send_packed(b"".join([pack(command) for command in commands]))
         return self.receive(len(commands))
 
-    def send_marked(self, data: bytes) -> None:
-        """Send both servers packed commands whose replies `receive_marked` returns."""
-        self.source.send_marked(data)
-        self.target.send_marked(data)
+    def send_marked(self, *parts: bytes) -> None:
+        """Send both servers parts of packed commands, the replies to each of which `receive_marked` returns."""
+        self.source.send_marked(*parts)
+        self.target.send_marked(*parts)
 
     def receive_marked(self) -> tuple[bytes, bytes]:
-        """Return what both servers replied to `send_marked`, in the bytes in which it came."""
+        """Return what both servers replied to the next part, in the bytes in which it came."""
         return self.source.receive_marked(), self.target.receive_marked()
 
     def round_trip(self) -> float:
