@@ -40,6 +40,9 @@ NO_CHANGE = {b"keymiss"}
 # Commands that change all keys of a database and publish nothing.
 SILENT = ("flushall", "flushdb", "swapdb")
 TYPE_BATCH = 500
+# A shard is found by trying names: a group has at most 500 shards.
+# https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/WhatIs.Components.html
+SLOT_ATTEMPTS = 10_000
 
 REMEDY_OFF = (
     'Set notify-keyspace-events to "AE" in a custom parameter group of the replication group (a dynamic'
@@ -127,7 +130,7 @@ class Capture:
 
         Writes probe keys: not while writes are paused. Raises CaptureError or CaptureLost.
         """
-        token = f"{PROBE}{secrets.token_hex(6)}:".encode()
+        token = self._probe_prefix()
         waiting = {token + letter.encode(): event for letter, _, _, event in PROBES}
         with self._state:
             self._watched = {key: set() for key in waiting}
@@ -304,6 +307,19 @@ class Capture:
 
     # -- probes ----------------------------------------------------------------------------------
 
+    def _probe_prefix(self) -> bytes:
+        """Return what the names of the probe keys begin with: all in one slot of a cluster, one that the server has."""
+        for _ in range(SLOT_ATTEMPTS):
+            prefix = f"{PROBE}{{{secrets.token_hex(6)}}}:"
+            try:
+                self._source.exists(prefix)
+            except redis.exceptions.MovedError:
+                continue
+            except redis.ResponseError as error:
+                raise _unwritable(error) from error
+            return prefix.encode()
+        raise CaptureError("The server is a node of a cluster that has no slots.", "Capture from the primary of a shard.")
+
     def _write_probes(self, token: bytes) -> None:
         """Write the probe keys at once, each with an expiry of its own."""
         pipe = self._source.pipeline(transaction=True)
@@ -317,10 +333,7 @@ class Capture:
         try:
             pipe.execute()
         except redis.RedisError as error:
-            raise CaptureError(
-                f"A probe key could not be written to the server: {error}.",
-                f"Let the user write keys named {PROBE}* and capture from the primary endpoint.",
-            ) from error
+            raise _unwritable(error) from error
 
     def _remove_probes(self, timeout: float) -> None:
         """Delete the probe keys, from the server and from what changed."""
@@ -472,6 +485,13 @@ class Capture:
             raise CaptureLost(f"Changes may have been missed: {self._lost}.", REMEDY_LOST)
         if self._stopping.is_set():
             raise CaptureLost("The capture was stopped.", REMEDY_LOST)
+
+
+def _unwritable(error: redis.RedisError) -> CaptureError:
+    return CaptureError(
+        f"A probe key could not be written to the server: {error}.",
+        f"Let the user write keys named {PROBE}* and capture from the primary endpoint.",
+    )
 
 
 def _probe(key: bytes) -> bool:

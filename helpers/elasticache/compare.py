@@ -1,74 +1,86 @@
 """Compare two Redis or Valkey servers key by key: every type, every database, every TTL.
 
-A script in each server digests the values of a batch of keys into one digest, so that equal values are
-neither sent nor parsed; a batch whose digests differ is digested key by key. The time that the servers
-take decides how many keys go into a batch. Where scripts are refused, values are read in pipelines of
-short commands, the largest in chunks. What differs is read in that way again, a moment later, so that
-a key that expired or changed between two reads is not taken for a loss.
+Both servers are asked the same at once, in pipelines of short commands that hold up nobody: types, expiries
+and sizes first, then the values. Where both answer in the same bytes nothing is parsed; values too
+large to be read at once are read in chunks. The time that the servers take decides how many keys they
+are asked for at a time. What differs is looked at again, a moment later, so that a key that expired or
+changed between two reads is not taken for a loss.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import functools
 import html
-import math
+import itertools
+import operator
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import redis
 from tqdm.auto import tqdm
 
-from helpers.elasticache.digests import differing, digest_command
 from helpers.elasticache.pace import Pace
 from helpers.elasticache.values import (
     LOOK,
     READ,
+    READ_STREAM,
     WHOLE_BYTES,
     Seen,
+    changed_meanwhile,
     facts,
-    look_packed,
     same,
     same_in_chunks,
     seen,
 )
 from helpers.elasticache.wire import (
+    TIME,
     Command,
     Pair,
     Wire,
     batches,
+    bulk,
     by_database,
     checked,
     databases,
     in_flight,
     milliseconds,
-    pack_each,
+    parsed,
     scan_from,
+    shape,
+    shaped,
+    together,
 )
 
 Key = tuple[int, bytes]
 
 KINDS = ("missing", "extra", "changed", "ttl")
-# A call keeps a server from others for about so long at most.
-LATENCY_MS = 3.0
-# SCAN names keys for so many calls at a time: naming a key is that much less work than digesting it.
-SCAN_CALLS = 4
+# Our calls are answered within about so long: others wait no longer for theirs, and mostly much shorter.
+LATENCY_MS = 5.0
 # A differing key is looked at so many times in all, with such a pause between.
 LOOKS = 3
 LOOK_AGAIN_S = 0.2
 LOOK_BATCH = 200
 CHECKPOINT_S = 1.0
-# Where so many of the batches differ, every key is digested by itself at once.
-OFTEN = 0.3
+# Values of about so many bytes are asked for at a time.
+ASK_BYTES = 512 * 1024
+# Values are asked for in sections, those of types that both servers mostly send in the same bytes first:
+# hashes and sets come in any order, and engines write scores in different ways.
+SECTION = {b"string": 0, b"list": 0, b"hash": 1, b"set": 2, b"zset": 2, b"stream": 2}
+# How a key is compared that is of no type in SECTION: in chunks, or not at all as it differs already.
+LARGE, APART = b"large", b"apart"
+READ_SHAPE = {kind: shape(command) for kind, command in (READ | READ_STREAM).items()}
+# SCAN names about so many keys at a time: a quarter of a millisecond of work.
+SCAN_COUNT = 250
+ABSENT = -2
 SHOWN = 20
 
 
@@ -179,16 +191,16 @@ def compare(
     are glob patterns of keys to leave out, as KEYS takes them. The servers may be nodes of clusters
     that hold the same slots.
 
-    `latency_ms` is how long a call may take, the network's share apart; the number of keys of a call,
-    `batch` at most, follows from it. Calls get smaller, and then rarer, while others keep a server busy.
+    `latency_ms` is how long a server may take to answer us, the network's share apart; the number of keys
+    asked for at a time, `batch` at most, follows from it. We ask for fewer, and then more rarely, while
+    others keep a server busy.
 
     `checkpoint` is called about once a second with where the comparison is and what it found: plain
     data that JSON can hold. With it as `resume`, and otherwise the same arguments, a comparison goes
     on there, or from the start where a server's process is another one.
 
-    Uses EVAL, which waits while CLIENT PAUSE WRITE is on: `compare_keys` does not. Where scripts are
-    refused, values are read. Reading a key counts as its use on engines before Valkey 7.2, on which
-    LRU eviction decides.
+    Only reads, with plain commands, so it works while CLIENT PAUSE WRITE is on. Reading a key counts as
+    its use on engines before Valkey 7.2, on which LRU eviction decides.
     """
     return compare_shards(
         [(source, target)],
@@ -252,13 +264,12 @@ def compare_keys(
 ) -> Comparison:
     """Return how `keys`, pairs of database and name, differ between `target` and `source`.
 
-    Reads values with plain commands alone, so it works while the source is under CLIENT PAUSE
-    WRITE. A key that neither server has is equal.
+    Only reads, as `compare`. A key that neither server has is equal.
     """
     began = time.perf_counter()
     wanted, first = by_database(set(keys)), _Findings()
     total = sum(map(len, wanted.values()))
-    with _bar(progress, total) as bar, _Look(source, target, ttl_tolerance_ms) as look:
+    with _bar(progress, total) as bar, _Look(source, target, ttl_tolerance_ms, Pace()) as look:
         for number, names in wanted.items():
             for piece in look.at(number, map(Piece, batches(names, batch)), first):
                 first.compared += len(piece.keys)
@@ -295,7 +306,7 @@ class Piece:
     keys: Sequence[bytes]
     cursor: bytes | None = None
     sent: float = 0.0
-    each: bool = False
+    bulks: list[bytes] = field(default_factory=list)
 
 
 class _Stopped(Exception):
@@ -332,18 +343,10 @@ class _Shared:
 
     def run(self) -> None:
         """Run all comparisons at the same time. Raises the error of the first that fails; the others stop."""
-        if len(self.work) == 1:
-            self.work[0].run()
-            return
-        with ThreadPoolExecutor(max(1, len(self.work)), thread_name_prefix="compare") as pool:
-            running = [pool.submit(each.run) for each in self.work]
-            try:
-                wait(running, return_when=FIRST_EXCEPTION)
-            finally:
-                self._stopping = True
-        for error in filter(None, (each.exception() for each in running)):
-            if not isinstance(error, _Stopped):
-                raise error
+        together([each.run for each in self.work], self._stop)
+
+    def _stop(self) -> None:
+        self._stopping = True
 
 
 class _Comparing:
@@ -389,40 +392,38 @@ class _Comparing:
 
     def run(self) -> None:
         """Compare all that is left to compare."""
-        began = saved = time.perf_counter()
-        before = self._seconds
-        with ExitStack() as opened:
-            scanning, asking, again = (opened.enter_context(Pair(self.source, self.target)) for _ in range(3))
-            pace = Pace(self.latency_ms, self.batch, again.round_trip())
-            scripts = not any(isinstance(reply, Exception) for (reply,) in asking.ask_packed(digest_command([], each=False)))
-            reading = opened.enter_context(_Look(self.source, self.target, self.tolerance_ms, None if scripts else pace))
-            look = _Digested(asking, again, reading, self.tolerance_ms, pace) if scripts else reading
-            for number, turn, cursor in self._places():
-                for pair in (scanning, asking, again):
-                    pair.select(number)
-                if turn == 0:
-                    pieces = _pieces(scanning.source, self.wanted, pace, cursor, SCAN_CALLS)
-                    looked = look.at(number, pieces, self.found)
-                else:
-                    pieces = _pieces(scanning.target, self.wanted, pace, cursor, 1)
-                    looked = _extras(asking.source, again.source, number, pieces, self.found, pace)
-                for piece in looked:
-                    if turn == 0:
-                        self.found.compared += len(piece.keys)
-                        self.shared.advance(len(piece.keys))
-                    else:
-                        self.shared.advance(0)
-                    self._seconds = before + time.perf_counter() - began
-                    if piece.cursor is not None:
-                        self._place = _following(number, turn, piece.cursor)
-                        if time.perf_counter() - saved > CHECKPOINT_S:
-                            self.saved, saved = self._state(), time.perf_counter()
-                            self.shared.save()
-                    pace.wait()
+        began = time.perf_counter() - self._seconds
+        saved = time.perf_counter()
+        with Pair(self.source, self.target) as naming, Wire(self.source) as asking:
+            pace = Pace(self.latency_ms, self.batch, naming.round_trip())
+            with _Look(self.source, self.target, self.tolerance_ms, pace) as look:
+                for number, turn, cursor in self._places():
+                    for piece in self._turn(number, turn, cursor, naming, asking, look):
+                        if turn == 0:
+                            self.found.compared += len(piece.keys)
+                        self.shared.advance(len(piece.keys) if turn == 0 else 0)
+                        now = time.perf_counter()
+                        if piece.cursor is not None:
+                            self._place, self._seconds = _following(number, turn, piece.cursor), now - began
+                            if now - saved > CHECKPOINT_S:
+                                self.saved, saved = self._state(), now
+                                self.shared.save()
+                        pace.wait()
         compared = self.found.compared
         self.found = _look_again(self.source, self.target, self.found, self.tolerance_ms, were_there=True)
         self.found.compared = compared + sum(kind == "extra" for kind in self.found.kinds.values())
-        self._seconds = before + time.perf_counter() - began
+        self._seconds = time.perf_counter() - began
+
+    def _turn(
+        self, number: int, turn: int, cursor: bytes, naming: Pair, asking: Wire, look: _Look
+    ) -> Iterator[Piece]:
+        """Compare the keys that the source names, or ask it for those that the target names; yield them then."""
+        naming.select(number)
+        if turn == 0:
+            return look.at(number, _pieces(naming.source, self.wanted, cursor, look.pace), self.found)
+        asking.select(number)
+        pieces = _pieces(naming.target, self.wanted, cursor, None)
+        return _extras(asking, naming.source, number, pieces, self.found, look.pace)
 
     def result(self) -> Comparison:
         """Return what was found."""
@@ -459,60 +460,14 @@ def _bar(progress: bool, total: int) -> tqdm[Any]:
 
 
 def _pieces(
-    scanning: Wire, wanted: Callable[[list[bytes]], list[bytes]], pace: Pace, cursor: bytes, calls: int
+    naming: Wire, wanted: Callable[[list[bytes]], list[bytes]], cursor: bytes, pace: Pace | None
 ) -> Iterator[Piece]:
-    """Yield all keys of the wire's database from `cursor` on, `calls` pieces from each reply of SCAN."""
-    for following, named in scan_from(scanning, cursor, lambda: SCAN_CALLS * pace.size):
+    """Yield all keys of the wire's database from `cursor` on, as many at a time as `pace` or SCAN says."""
+    for following, named in scan_from(naming, cursor, SCAN_COUNT):
         keys = wanted(named)
-        size = max(1, math.ceil(len(keys) / calls))
-        pieces = [Piece(piece) for piece in batches(keys, size)] or [Piece(keys)]
+        pieces = [Piece(each) for each in batches(keys, pace.size if pace else len(keys) or 1)] or [Piece(keys)]
         pieces[-1].cursor = following
         yield from pieces
-
-
-class _Digested:
-    """A look at keys on both servers by digests of their values. What differs is looked at once more at the end."""
-
-    def __init__(self, asking: Pair, again: Pair, look: _Look, tolerance_ms: int, pace: Pace) -> None:
-        self.asking, self.again, self.look = asking, again, look
-        self.tolerance_ms, self.pace = tolerance_ms, pace
-        self._unequal = 0.0
-
-    def at(self, number: int, pieces: Iterable[Piece], found: _Findings) -> Iterator[Piece]:
-        """Note in `found` which keys of `pieces`, of one database, differ; yield each piece then."""
-        return in_flight(pieces, self._ask, lambda piece: self._note(number, piece, found))
-
-    def _ask(self, piece: Piece) -> None:
-        piece.sent, piece.each = self.pace.waited, self._unequal > OFTEN
-        self.asking.send_packed(digest_command(piece.keys, each=piece.each))
-
-    def _note(self, number: int, piece: Piece, found: _Findings) -> Piece:
-        (ours,), (theirs,) = self.pace.answer(piece.sent, lambda: self.asking.receive(1))
-        keys, each, unequal = piece.keys, piece.each, False
-        while True:
-            if isinstance(ours, Exception) or isinstance(theirs, Exception):
-                self._read(number, keys, found)
-                break
-            result = differing(ours, theirs, self.tolerance_ms, each=each)
-            if result.places is None:
-                each = unequal = True
-            else:
-                unequal |= bool(result.places)
-                found.kinds.update({(number, keys[place]): "changed" for place in result.places})
-                found.absent += result.absent
-                self._read(number, [keys[place] for place in result.left], found)
-                keys = keys[result.taken :]
-                if not keys:
-                    break
-            (ours,), (theirs,) = self.again.ask_packed(digest_command(keys, each=each))
-        self._unequal += 0.1 * (unequal - self._unequal)
-        return piece
-
-    def _read(self, number: int, keys: Sequence[bytes], found: _Findings) -> None:
-        """Compare keys by reading them: of other types or too large to be digested."""
-        if keys:
-            for _ in self.look.at(number, [Piece(keys)], found):
-                pass
 
 
 def _extras(
@@ -558,7 +513,7 @@ def _look_again(
             break
         time.sleep(LOOK_AGAIN_S)
         again = _Findings(expired=found.expired)
-        with _Look(source, target, tolerance_ms) as look:
+        with _Look(source, target, tolerance_ms, Pace()) as look:
             for number, names in by_database(found.kinds).items():
                 for _ in look.at(number, map(Piece, batches(names, LOOK_BATCH)), again):
                     pass
@@ -568,13 +523,13 @@ def _look_again(
 
 
 class _Look:
-    """A look at keys on both servers that reads their values: types, sizes and expiries first.
+    """A look at keys on both servers: types, sizes and expiries first, then the values.
 
     The two kinds of pipelines have connections of their own, so that the servers have the next work
     before we have dealt with the replies to the last.
     """
 
-    def __init__(self, source: redis.Redis, target: redis.Redis, tolerance_ms: int, pace: Pace | None = None) -> None:
+    def __init__(self, source: redis.Redis, target: redis.Redis, tolerance_ms: int, pace: Pace) -> None:
         self.tolerance_ms, self.pace = tolerance_ms, pace
         with ExitStack() as opened:
             self.facts, self.values, self.chunks = (opened.enter_context(Pair(source, target)) for _ in range(3))
@@ -592,60 +547,103 @@ class _Look:
         """Note in `found` which keys of `pieces`, of one database, differ; yield each piece then."""
         for pair in (self.facts, self.values, self.chunks):
             pair.select(number)
-        looked = in_flight(pieces, self._ask_facts, lambda piece: self._sort(number, piece, found))
-        return in_flight(looked, self._ask_values, lambda sorted_: self._compare(number, sorted_, found))
+        sorted_ = in_flight(pieces, self._ask_facts, lambda piece: self._sort(number, piece, found))
+        parts = (part for some in sorted_ for part in some)
+        done = in_flight(parts, self._ask_values, lambda part: self._compare(number, part, found))
+        return (piece for piece in done if piece is not None)
 
     def _ask_facts(self, piece: Piece) -> None:
-        if self.pace is not None:
-            piece.sent = self.pace.waited
-        self.facts.send_packed(look_packed(piece.keys))
+        piece.sent = self.pace.waited
+        piece.bulks = list(map(bulk, piece.keys))
+        self.facts.send_packed(TIME + shaped(piece.bulks, *LOOK))
 
-    def _sort(self, number: int, piece: Piece, found: _Findings) -> _Sorted:
+    def _sort(self, number: int, piece: Piece, found: _Findings) -> list[_Part]:
         """Note absent keys, other types and expiries; return what is left to be compared by value."""
         keys = piece.keys
-        receive = functools.partial(self.facts.receive, 1 + len(LOOK) * len(keys))
-        ours, theirs = map(facts, self.pace.answer(piece.sent, receive) if self.pace is not None else receive())
+        replies = self.pace.answer(piece.sent, lambda: self.facts.receive(1 + len(LOOK) * len(keys)))
+        ours, theirs = map(facts, replies)
         here, there = milliseconds(ours[0]), milliseconds(theirs[0])
-        ahead, tolerance = here - there, self.tolerance_ms
-        left_over = _Sorted(piece)
-        columns = (each[start::3] for start in (1, 2, 3) for each in (ours, theirs))
-        for key, kind, its_kind, left, its_left, size, its_size in zip(keys, *columns, strict=True):
-            if kind != its_kind or kind == b"none" or left == -2 or its_left == -2:
-                one, other = seen(here, kind, left, size), seen(there, its_kind, its_left, its_size)
-                _note_absent_or_other(number, key, one, other, tolerance, found)
-                continue
-            # Without a TTL the reply is -1.
-            if left != its_left if left < 0 or its_left < 0 else abs(left - its_left + ahead) > tolerance:
-                found.kinds[number, key] = "ttl"
-            if kind not in READ or max(size, its_size) > WHOLE_BYTES:
-                left_over.large.append((kind, key))
-            else:
-                left_over.small.setdefault(kind, []).append(key)
-        return left_over
+        kinds, its_kinds = ours[1::3], theirs[1::3]
+        left, its_left = np.array(ours[2::3], float), np.array(theirs[2::3], float)
+        sizes = np.maximum(ours[3::3], theirs[3::3])
+        # Without a TTL the reply is -1, of an absent key -2.
+        with_ttl = (left >= 0) & (its_left >= 0)
+        moved = np.where(with_ttl, np.abs(left - its_left + (here - there)) > self.tolerance_ms, left != its_left)
+        apart = (left == ABSENT) | (its_left == ABSENT)
+        if kinds != its_kinds:
+            apart |= np.fromiter(map(operator.ne, kinds, its_kinds), bool, len(keys))
+        for place in np.flatnonzero(apart).tolist():
+            one = seen(here, kinds[place], int(left[place]), 0)
+            other = seen(there, its_kinds[place], int(its_left[place]), 0)
+            _note_absent_or_other(number, keys[place], one, other, self.tolerance_ms, found)
+        found.kinds.update({(number, keys[place]): "ttl" for place in np.flatnonzero(moved & ~apart).tolist()})
+        return _parts(piece, kinds, sizes, apart)
 
-    def _ask_values(self, piece: _Sorted) -> None:
-        self.values.send_packed(b"".join([pack_each(keys, READ[kind]) for kind, keys in piece.small.items()]))
+    def _ask_values(self, part: _Part) -> None:
+        part.sent = self.pace.waited
+        bulks, kinds = part.piece.bulks, part.kinds
+        reads = [[READ_SHAPE[kinds[place]] % bulks[place] for place in places] for places in part.sections if places]
+        self.values.send_marked(*map(b"".join, reads))
 
-    def _compare(self, number: int, piece: _Sorted, found: _Findings) -> Piece:
-        """Note the keys whose values differ."""
-        unequal: list[bytes] = []
-        for kind, keys in piece.small.items():
-            ours, theirs = self.values.receive(len(keys))
-            if ours != theirs:
-                replies = zip(keys, ours, theirs, strict=True)
-                unequal += [key for key, one, other in replies if not same(kind, one, other)]
-        unequal += [key for kind, key in piece.large if not same_in_chunks(self.chunks, kind, key)]
-        found.kinds.update({(number, key): "changed" for key in unequal})
-        return piece.piece
+    def _compare(self, number: int, part: _Part, found: _Findings) -> Piece | None:
+        """Note the keys whose values differ; return the piece when this was its last part."""
+        keys, kinds = part.piece.keys, part.kinds
+        unequal: list[int] = []
+        for places in filter(None, part.sections):
+            ours, theirs = self.pace.answer(part.sent, self.values.receive_marked)
+            # An error reply says nothing of the value, though it be the same one.
+            if ours != theirs or ours.startswith(b"-") or b"\r\n-" in ours:
+                replies = [_readable(parsed(data, len(places))) for data in (ours, theirs)]
+                unequal += [
+                    place
+                    for place, one, other in zip(places, *replies, strict=True)
+                    if one != other and not same(kinds[place], one, other)
+                ]
+        unequal += [place for place in part.large if not same_in_chunks(self.chunks, kinds[place], keys[place])]
+        found.kinds.update({(number, keys[place]): "changed" for place in unequal})
+        return part.piece if part.last else None
+
+
+def _readable(replies: list[Any]) -> list[Any]:
+    """Return the replies. Raises redis.ResponseError for one that says more than that a key has become another type."""
+    for reply in replies:
+        if isinstance(reply, redis.ResponseError) and not changed_meanwhile(reply):
+            raise reply
+    return replies
 
 
 @dataclass
-class _Sorted:
-    """A piece, its keys by how their values are to be compared: `small` ones are read, `large` ones in chunks."""
+class _Part:
+    """Some keys of a piece, by their places in it: those to be read, by `SECTION`, and those too large for it."""
 
     piece: Piece
-    small: dict[bytes, list[bytes]] = field(default_factory=dict)
-    large: list[tuple[bytes, bytes]] = field(default_factory=list)
+    kinds: list[bytes]
+    sections: tuple[list[int], ...] = field(default_factory=lambda: ([], [], []))
+    large: list[int] = field(default_factory=list)
+    last: bool = False
+    sent: float = 0.0
+
+
+def _parts(piece: Piece, kinds: list[bytes], sizes: np.ndarray[Any, Any], apart: np.ndarray[Any, Any]) -> list[_Part]:
+    """Return the keys of a piece that have to be compared by value, in parts of at most `ASK_BYTES`, roughly."""
+    ways = kinds.copy()
+    large = sizes > WHOLE_BYTES
+    for place in np.flatnonzero(large).tolist():
+        ways[place] = LARGE
+    for place in np.flatnonzero(apart).tolist():
+        ways[place] = APART
+    reached = np.cumsum(np.where(large, 0, sizes)) // ASK_BYTES
+    starts = [0, *(np.flatnonzero(np.diff(reached)) + 1).tolist(), len(kinds)]
+    parts = []
+    for start, end in itertools.pairwise(starts):
+        part = _Part(piece, kinds)
+        note = {kind: part.sections[section].append for kind, section in SECTION.items()}
+        note[APART] = lambda place: None
+        for place in range(start, end):
+            note.get(ways[place], part.large.append)(place)
+        parts.append(part)
+    parts[-1].last = True
+    return parts
 
 
 def _note_absent_or_other(

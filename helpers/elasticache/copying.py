@@ -14,6 +14,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -41,9 +42,12 @@ from helpers.elasticache.wire import (
     Pair,
     Wire,
     batches,
+    bulk,
     by_database,
     milliseconds,
-    pack_each,
+    shape,
+    shaped,
+    together,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +62,9 @@ CLOCK_EVERY = 64
 # RESTORE's two ways to say that it is older than DUMP: no payload, or not this one, can be read.
 OLD_TARGET = "DUMP payload version or checksum are wrong"
 UNKNOWN_ENCODING = "Bad data format"
+# RESTORE of a key: its bulk, expiry (ms since 1970, 0 for none) and payload, the last two with their lengths.
+RESTORE = b"*6\r\n$7\r\nRESTORE\r\n%b$%d\r\n%d\r\n$%d\r\n%b\r\n$7\r\nREPLACE\r\n$6\r\nABSTTL\r\n"
+UNLINK = shape(("UNLINK", KEY))
 READ_ATTEMPTS = 3
 TYPED_BATCH = 100
 
@@ -203,6 +210,14 @@ def catch_up(
     return CaughtUp(tuple(done), capture.pending, bool(done) and pending <= until_pending, seconds, capture.lag)
 
 
+def catch_up_shards(
+    captures: Sequence[Capture], pairs: Sequence[tuple[redis.Redis, redis.Redis]], **options: Any
+) -> list[CaughtUp]:
+    """Return what `catch_up` returns for each shard: its capture, source and target. All catch up at the same time."""
+    shards = zip(captures, pairs, strict=True)
+    return together([partial(catch_up, capture, *pair, **options) for capture, pair in shards])
+
+
 def copy_rest(
     capture: Capture,
     source: redis.Redis,
@@ -280,8 +295,7 @@ class _Copier:
         self.pair = pair
         self.written = self.deleted = self.bytes = self.typed = 0
         self._older = False
-        self._sent: list[tuple[bytes, bytes]] = []
-        self._absent = 0
+        self._sent: Sequence[tuple[bytes, bytes | None, int]] = []
 
     def copy(self, number: int, keys: Sequence[bytes], batch: int) -> None:
         """Copy keys of one database."""
@@ -308,8 +322,9 @@ class _Copier:
 
     def _dump(self, keys: Sequence[bytes]) -> None:
         """Ask for the payloads, then for the expiries with the server's clock between them."""
-        times = [TIME + pack_each(piece, ("PTTL", KEY)) for piece in batches(keys, CLOCK_EVERY)]
-        self.pair.source.send_packed(pack_each(keys, ("DUMP", KEY)) + b"".join(times))
+        bulks = list(map(bulk, keys))
+        times = [TIME + shaped(piece, ("PTTL", KEY)) for piece in batches(bulks, CLOCK_EVERY)]
+        self.pair.source.send_packed(shaped(bulks, ("DUMP", KEY)) + b"".join(times))
 
     def _dumped(self, keys: Sequence[bytes]) -> list[tuple[bytes, bytes | None, int]]:
         """Return key, payload and expiry (ms since 1970, 0 for none); payload None when absent."""
@@ -327,26 +342,27 @@ class _Copier:
 
     def _restore(self, dumped: Sequence[tuple[bytes, bytes | None, int]]) -> None:
         """Send the target its commands for a batch."""
-        there = [(key, payload, expiry) for key, payload, expiry in dumped if payload is not None]
-        absent = [key for key, payload, _ in dumped if payload is None]
-        commands: list[Command] = [
-            ("RESTORE", key, expiry, payload, "REPLACE", "ABSTTL") for key, payload, expiry in there
-        ]
-        if absent:
-            commands.append(("UNLINK", *absent))
-        self.pair.target.send(commands)
-        self._sent = [(key, payload) for key, payload, _ in there]
-        self._absent = len(absent)
+        self._sent = dumped
+        self.pair.target.send_packed(
+            b"".join(
+                [
+                    UNLINK % bulk(key)
+                    if payload is None
+                    else RESTORE % (bulk(key), len(str(expiry)), expiry, len(payload), payload)
+                    for key, payload, expiry in dumped
+                ]
+            )
+        )
 
     def _restored(self) -> list[bytes]:
         """Take the target's replies to the last batch; return the keys whose payload it cannot read."""
         refused: list[bytes] = []
-        for (key, payload), reply in zip(
-            self._sent, self.pair.target.receive(len(self._sent)), strict=True
-        ):
+        for (key, payload, _), reply in zip(self._sent, self.pair.target.receive(len(self._sent)), strict=True):
             if reply == b"OK":
                 self.written += 1
-                self.bytes += len(payload)
+                self.bytes += len(payload or b"")
+            elif payload is None and not isinstance(reply, Exception):
+                self.deleted += reply
             elif OLD_TARGET in str(reply):
                 self._older = True
                 refused.append(key)
@@ -354,9 +370,7 @@ class _Copier:
                 refused.append(key)
             else:
                 raise _refusal(key, reply)
-        if self._absent:
-            self.deleted += _checked(self.pair.target.receive(1))[0]
-        self._sent, self._absent = [], 0
+        self._sent = []
         return refused
 
     def _by_type(self, keys: Sequence[bytes]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-FIRST, LEAST = 64, 8
+FIRST, LEAST = 128, 8
 # A call more that was quick makes the next so many keys larger, one that was slow so much smaller.
 MORE, FEWER = 2, 0.75
 LONGEST_PAUSE_S = 1.0
@@ -23,7 +24,7 @@ class Pace:
     when there is no work, which is taken off.
     """
 
-    def __init__(self, latency_ms: float, most: int, network_s: float = 0.0) -> None:
+    def __init__(self, latency_ms: float = math.inf, most: int = FIRST, network_s: float = 0.0) -> None:
         self.size, self.most = min(FIRST, most), most
         self.limit_s = latency_ms / 1000
         self.network_s = network_s

@@ -29,6 +29,8 @@ READ: dict[bytes, Command] = {
     b"set": ("SMEMBERS", KEY),
     b"zset": ("ZRANGE", KEY, "0", "-1", "WITHSCORES"),
 }
+# All of a stream with its groups, consumers and pending entries (6.0 on).
+READ_STREAM: dict[bytes, Command] = {b"stream": ("XINFO", "STREAM", KEY, "FULL", "COUNT", "0")}
 LENGTH = {b"string": "STRLEN", b"list": "LLEN", b"hash": "HLEN", b"set": "SCARD", b"zset": "ZCARD"}
 
 
@@ -116,7 +118,7 @@ def seen(now: int, kind: bytes, left: int, size: int) -> Seen:
 
 
 def plain(kind: bytes, reply: Any) -> Any:
-    """Return the reply to a READ command in a form that is equal for equal values on any engine.
+    """Return the reply to a READ or READ_STREAM command in a form that is equal for equal values on any engine.
 
     Scores become numbers, because Redis 6.2 writes 0.10000000000000001 where Valkey writes 0.1.
     """
@@ -125,18 +127,22 @@ def plain(kind: bytes, reply: Any) -> Any:
     if kind == b"string" and reply.startswith(HYPERLOGLOG):
         return reply[:8] + reply[16:]
     if kind == b"hash":
-        return dict(zip(reply[::2], reply[1::2], strict=True))
+        return _fields(reply)
     if kind == b"set":
         return frozenset(reply)
     if kind == b"zset":
         return dict(zip(reply[::2], map(float, reply[1::2]), strict=True))
+    if kind == b"stream":
+        return _whole_stream(reply).facts()
     return reply
 
 
 def same(kind: bytes, one: Any, other: Any) -> bool:
-    """Return whether two replies to the READ command of a type hold equal values."""
+    """Return whether two replies to the READ or READ_STREAM command of a type hold equal values."""
     if isinstance(one, Exception) or isinstance(other, Exception):
         return False
+    if kind == b"hash":
+        return _fields(one) == _fields(other)
     return one == other or plain(kind, one) == plain(kind, other)
 
 
@@ -248,7 +254,20 @@ def read_stream(wire: Wire, key: bytes) -> Stream:
 
 
 def _fields(reply: list[Any]) -> dict[bytes, Any]:
-    return dict(zip(reply[::2], reply[1::2], strict=True))
+    each = iter(reply)
+    return dict(zip(each, each, strict=True))
+
+
+def _whole_stream(reply: list[Any]) -> Stream:
+    """Return the stream that XINFO STREAM FULL describes, but for how long entries have been pending."""
+    about = _fields(reply)
+    entries = [(entry, fields) for entry, fields in about[b"entries"]]
+    stream = Stream(about[b"last-generated-id"], about.get(b"entries-added"), about.get(b"max-deleted-entry-id"), entries)
+    for group in map(_fields, about[b"groups"]):
+        pending = [(entry, consumer, 0, times) for entry, consumer, _, times in group[b"pending"]]
+        consumers = [_fields(each)[b"name"] for each in group[b"consumers"]]
+        stream.groups[group[b"name"]] = Group(group[b"last-delivered-id"], group.get(b"entries-read"), consumers, pending)
+    return stream
 
 
 def _entries(wire: Wire, key: bytes) -> list[tuple[bytes, list[bytes]]]:

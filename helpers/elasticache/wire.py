@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -56,10 +58,11 @@ class Wire:
         self._connection = _connection(client, database, timeout_s)
         self._connection.connect()
         self.socket = self._connection._sock
-        self._reader = hiredis.Reader(
-            protocolError=redis.InvalidResponse, replyError=redis.ResponseError, notEnoughData=NOTHING_YET
-        )
+        self._reader = _reader()
         self._buffer = bytearray(RECEIVE_BYTES)
+        # What the server is asked to say between two marked batches of replies, and what has arrived of those.
+        self._mark = secrets.token_hex(16).encode()
+        self._marked = bytearray()
         # Keeps our reading from refreshing every key's idle time, on which eviction decides.
         # Valkey 7.2 and later know it; elsewhere the refusal is harmless.
         _, about = self.ask([("CLIENT", "NO-TOUCH", "ON"), ("INFO", "cluster")])
@@ -89,6 +92,26 @@ class Wire:
                 return replies
             self._fill()
             arrived = iter(self._reader.gets, NOTHING_YET)
+
+    def send_marked(self, *parts: bytes) -> None:
+        """Send parts of packed commands, the replies to each of which `receive_marked` returns.
+
+        A wire so used has no other use.
+        """
+        mark = pack(("ECHO", self._mark))
+        self.send_packed(b"".join([piece for part in parts for piece in (part, mark)]))
+
+    def receive_marked(self) -> bytes:
+        """Return the replies to the next part that `send_marked` sent, in the bytes in which they came."""
+        mark, searched = bulk(self._mark), 0
+        while (end := self._marked.find(mark, searched)) < 0:
+            searched = max(0, len(self._marked) - len(mark))
+            size = self._read()
+            with memoryview(self._buffer) as read:
+                self._marked += read[:size]
+        replies = bytes(self._marked[:end])
+        del self._marked[: end + len(mark)]
+        return replies
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Return the replies to `commands`, sent as one pipeline."""
@@ -123,6 +146,11 @@ class Wire:
 
     def _fill(self) -> None:
         """Hand what the socket has to the reply reader."""
+        size = self._read()
+        self._reader.feed(self._buffer, 0, size)
+
+    def _read(self) -> int:
+        """Read what the socket has into the buffer and return how many bytes that is."""
         try:
             size = self.socket.recv_into(self._buffer)
         except TimeoutError as error:
@@ -131,7 +159,7 @@ class Wire:
             raise redis.ConnectionError(f"The connection was lost: {error}") from error
         if not size:
             raise redis.ConnectionError("The server closed the connection.")
-        self._reader.feed(self._buffer, 0, size)
+        return size
 
 
 class Pair:
@@ -155,10 +183,14 @@ class Pair:
         self.send_packed(b"".join([pack(command) for command in commands]))
         return self.receive(len(commands))
 
-    def ask_packed(self, data: bytes) -> tuple[list[Any], list[Any]]:
-        """Return both servers' replies to one command that is packed already."""
-        self.send_packed(data)
-        return self.receive(1)
+    def send_marked(self, *parts: bytes) -> None:
+        """Send both servers parts of packed commands, the replies to each of which `receive_marked` returns."""
+        self.source.send_marked(*parts)
+        self.target.send_marked(*parts)
+
+    def receive_marked(self) -> tuple[bytes, bytes]:
+        """Return what both servers replied to the next part, in the bytes in which it came."""
+        return self.source.receive_marked(), self.target.receive_marked()
 
     def round_trip(self) -> float:
         """Return the seconds that both servers take at least to answer a command that is no work."""
@@ -200,18 +232,62 @@ def in_flight(items: Iterable[Item], send: Callable[[Item], None], receive: Call
         yield receive(waiting.popleft())
 
 
-def pack_each(keys: Iterable[bytes], *commands: Command) -> bytes:
-    """Return `commands` packed for each of `keys`, which takes the place of KEY in them.
+def bulk(part: bytes) -> bytes:
+    """Return a part of a command as it is sent."""
+    return b"$%d\r\n%b\r\n" % (len(part), part)
+
+
+def shape(*commands: Command) -> bytes:
+    """Return `commands` packed but for the key, for which it has %b to be filled with its `bulk`."""
+    return b"".join(
+        b"*%d\r\n" % len(command) + b"".join([b"%b" if part is KEY else bulk(part.encode()) for part in command])
+        for command in commands
+    )
+
+
+def shaped(bulks: Iterable[bytes], *commands: Command) -> bytes:
+    """Return `commands` packed for each key of which `bulks` has the `bulk`, which takes the place of KEY in them.
 
     Twice as fast as packing each command by itself, for the commands that are sent by the million.
     """
-    shape = b"".join(b"*%d\r\n" % len(command) + b"".join(map(_bulk, command)) for command in commands)
-    bulks = [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
-    return b"".join([shape % ((bulk,) * len(commands)) for bulk in bulks])
+    packed, count = shape(*commands), len(commands)
+    return b"".join([packed % ((each,) * count) for each in bulks])
 
 
-def _bulk(part: Any) -> bytes:
-    return b"%b" if part is KEY else b"$%d\r\n%b\r\n" % (len(part), part.encode())
+def together(calls: Sequence[Callable[[], Reply]], stop: Callable[[], None] = lambda: None) -> list[Reply]:
+    """Return what `calls` return, each called in a thread of its own, as for the shards of a group.
+
+    Raises the error of the first that fails, after the others have ended, who are told by `stop`.
+    """
+    if len(calls) < 2:
+        return [call() for call in calls]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        running = [pool.submit(call) for call in calls]
+        try:
+            ended, _ = wait(running, return_when=FIRST_EXCEPTION)
+        finally:
+            stop()
+    for error in filter(None, (each.exception() for each in ended)):
+        raise error
+    return [each.result() for each in running]
+
+
+def pack_each(keys: Iterable[bytes], *commands: Command) -> bytes:
+    """Return `commands` packed for each of `keys`, which takes the place of KEY in them."""
+    return shaped(map(bulk, keys), *commands)
+
+
+def parsed(data: bytes, count: int) -> list[Any]:
+    """Return the `count` replies that `data` holds. An error reply is a `redis.ResponseError` in the list."""
+    reader = _reader()
+    reader.feed(data)
+    return list(itertools.islice(iter(reader.gets, NOTHING_YET), count))
+
+
+def _reader() -> hiredis.Reader:
+    return hiredis.Reader(
+        protocolError=redis.InvalidResponse, replyError=redis.ResponseError, notEnoughData=NOTHING_YET
+    )
 
 
 def scan(wire: Wire, *, kind: str | None = None, count: int = SCAN_COUNT) -> Iterator[list[bytes]]:
@@ -220,24 +296,24 @@ def scan(wire: Wire, *, kind: str | None = None, count: int = SCAN_COUNT) -> Ite
     As SCAN promises: a key that stays is seen at least once, now and then twice. The next SCAN is on
     its way while the caller works on this one, so the wire must have no other use meanwhile.
     """
-    return (keys for _, keys in scan_from(wire, b"0", lambda: count, kind=kind) if keys)
+    return (keys for _, keys in scan_from(wire, b"0", count, kind=kind) if keys)
 
 
 def scan_from(
-    wire: Wire, cursor: bytes, count: Callable[[], int], *, kind: str | None = None
+    wire: Wire, cursor: bytes, count: int, *, kind: str | None = None
 ) -> Iterator[tuple[bytes, list[bytes]]]:
     """Yield the cursor to go on with and the keys, some or none, of each SCAN from `cursor` on; the last cursor is 0.
 
-    `count` says about how many keys the next reply shall have. A cursor is valid on the same process
+    A cursor is valid on the same process
     of the server alone, but there on every connection.
     """
-    rest: Command = ("TYPE", kind) if kind else ()
-    wire.send([("SCAN", cursor, "COUNT", count(), *rest)])
+    rest: Command = ("COUNT", count, *(("TYPE", kind) if kind else ()))
+    wire.send([("SCAN", cursor, *rest)])
     while True:
         (reply,) = checked(wire.receive(1))
         cursor, keys = reply
         if cursor != b"0":
-            wire.send([("SCAN", cursor, "COUNT", count(), *rest)])
+            wire.send([("SCAN", cursor, *rest)])
         yield cursor, keys
         if cursor == b"0":
             return

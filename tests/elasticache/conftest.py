@@ -6,14 +6,16 @@ import dataclasses
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 import redis
 
 from helpers.elasticache.access import Access
 from helpers.elasticache.groups import Group, Member, Shard
+from helpers.elasticache.wire import Wire, databases, scan
 from helpers.rehearsal import engines
-from helpers.rehearsal.servers import Server
+from helpers.rehearsal.servers import Server, free_port
 
 PATIENCE_S = 10.0
 
@@ -30,6 +32,44 @@ def new_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The engine that is moved to: Valkey 8.1 where it has a wheel."""
     with Server(engines.pair()[1], tmp_path_factory.mktemp("new"), config=_CONFIG) as server:
         yield server
+
+
+@pytest.fixture(scope="session", params=engines.available()[1:], ids=str)
+def shards(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, ...]]:
+    """Two nodes of the old engine that share the slots, and two of a newer one that share them alike."""
+    with ExitStack() as opened:
+        yield tuple(
+            node for engine in (engines.pair()[0], request.param) for node in _cluster(engine, tmp_path_factory, opened)
+        )
+
+
+def _cluster(engine: engines.Engine, directories: pytest.TempPathFactory, opened: ExitStack) -> list[Server]:
+    """Two nodes, of which each has half of the slots."""
+    config = {**_CONFIG, "cluster-enabled": "yes"}
+    nodes = [
+        opened.enter_context(Server(engine, directories.mktemp("node"), port=_port_of_node(), config=config))
+        for _ in range(2)
+    ]
+    for node, slots in zip(nodes, (range(8192), range(8192, 16384)), strict=True):
+        node.command("CLUSTER", "ADDSLOTS", *map(str, slots))
+    nodes[0].command("CLUSTER", "MEET", *map(str, nodes[1].address))
+    deadline = time.monotonic() + 3 * PATIENCE_S
+    while not all(_is_up(node) for node in nodes):
+        assert time.monotonic() < deadline, "the cluster did not come up"
+        time.sleep(0.02)
+    return nodes
+
+
+def _is_up(node: Server) -> bool:
+    about = node.command("CLUSTER", "INFO")
+    return b"cluster_state:ok" in about and b"cluster_slots_assigned:16384" in about
+
+
+def _port_of_node() -> int:
+    """A free port to which 10,000 can be added, where nodes talk to each other."""
+    while (port := free_port()) > 55_000:
+        pass
+    return port
 
 
 _CONFIG = {"notify-keyspace-events": "AE", "repl-diskless-sync-delay": "0"}
@@ -53,9 +93,36 @@ def target(new_server: Server) -> Iterator[redis.Redis]:
         _empty(client)
 
 
+@pytest.fixture
+def cluster_pairs(shards: tuple[Server, ...]) -> Iterator[list[tuple[redis.Redis, redis.Redis]]]:
+    """Clients of the nodes, which are empty: the old and the new one of each shard."""
+    clients = [server.client() for server in shards]
+    for client in clients:
+        _empty(client)
+    yield [(clients[0], clients[2]), (clients[1], clients[3])]
+    for client in clients:
+        _empty(client)
+        client.close()
+
+
 def _empty(client: redis.Redis) -> None:
     client.execute_command("CLIENT", "UNPAUSE")
     client.flushall()
+
+
+@pytest.fixture
+def all_keys() -> Callable[[redis.Redis], set[tuple[int, bytes]]]:
+    """A function that returns all keys of a server, as pairs of database and name."""
+
+    def names(client: redis.Redis) -> set[tuple[int, bytes]]:
+        with Wire(client) as wire:
+            found = set()
+            for number in databases(client):
+                wire.select(number)
+                found |= {(number, key) for keys in scan(wire) for key in keys}
+            return found
+
+    return names
 
 
 @pytest.fixture

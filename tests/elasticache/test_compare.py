@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from helpers.elasticache import compare, compare_keys
 from helpers.elasticache.copying import copy_keys
-from helpers.elasticache.wire import Wire, databases, scan
+from helpers.elasticache.pace import FIRST, LEAST, Pace
 
-
-def all_keys(client: redis.Redis) -> set[tuple[int, bytes]]:
-    with Wire(client) as wire:
-        found = set()
-        for number in databases(client):
-            wire.select(number)
-            found |= {(number, key) for keys in scan(wire) for key in keys}
-        return found
+# `helpers.elasticache.compare` is the function.
+compare_module = sys.modules[compare.__module__]
 
 
 def kinds(comparison) -> dict[tuple[int, str], str]:
@@ -33,14 +32,14 @@ def quietly(source: redis.Redis, target: redis.Redis, **options):
 
 
 @pytest.fixture
-def twins(source: redis.Redis, target: redis.Redis, fill: Callable) -> tuple[redis.Redis, redis.Redis]:
+def twins(source: redis.Redis, target: redis.Redis, fill: Callable, all_keys) -> tuple[redis.Redis, redis.Redis]:
     """Two servers of two engines with the same keys of every type."""
     fill(source)
     copy_keys(source, target, all_keys(source))
     return source, target
 
 
-def test_equal_servers_of_two_engines_are_equal(twins):
+def test_equal_servers_of_two_engines_are_equal(twins, all_keys):
     comparison = quietly(*twins)
     assert comparison.equal, comparison
     assert comparison.keys_different == comparison.expired == 0
@@ -50,7 +49,7 @@ def test_equal_servers_of_two_engines_are_equal(twins):
     assert list(comparison.table()["database"]) == [0, 1, 5]
 
 
-def test_values_that_are_read_compare_as_those_that_are_digested(twins):
+def test_values_that_are_read_compare_as_those_that_are_digested(twins, all_keys):
     comparison = compare_keys(*twins, all_keys(twins[0]))
     assert comparison.equal, comparison
     assert comparison.keys_compared == len(all_keys(twins[0]))
@@ -120,7 +119,7 @@ def test_a_stream_differs_by_its_groups_and_pending_entries_too(twins, change):
     assert kinds(compare_keys(*twins, {(0, b"stream"), (1, b"stream")})) == {(0, "stream"): "changed"}
 
 
-def test_keys_on_one_side_alone_are_missing_or_extra_in_any_database(twins):
+def test_keys_on_one_side_alone_are_missing_or_extra_in_any_database(twins, all_keys):
     source, target = twins
     source.set(b"only \xff here", 1)
     target.set("only there", 1)
@@ -194,7 +193,7 @@ def test_decoding_clients_may_be_compared(twins, old_server, new_server):
         assert quietly(one, other).equal
 
 
-def test_plain_reads_compare_keys_while_writes_are_paused(twins):
+def test_plain_reads_compare_keys_while_writes_are_paused(twins, all_keys):
     source, target = twins
     target.set("text:1", "x")
     target.delete("list:1")
@@ -214,6 +213,202 @@ def test_a_user_who_may_not_run_scripts_gets_the_same_answer(twins, old_server):
         source.acl_deluser("reader")
 
 
+def test_values_that_may_not_be_read_are_an_error_and_not_equal(source, target, old_server, new_server):
+    for client in (source, target):
+        client.set("key", 1)
+        client.acl_setuser("blind", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-get"])
+    try:
+        with old_server.client(username="blind", password="any") as one:
+            with new_server.client(username="blind", password="any") as other:
+                with pytest.raises(redis.ResponseError, match="NOPERM|no permissions"):
+                    quietly(one, other)
+    finally:
+        for client in (source, target):
+            client.acl_deluser("blind")
+
+
+def test_one_field_of_one_hash_among_many_keys_is_found(source, target):
+    pipe = source.pipeline(transaction=False)
+    for number in range(20_000):
+        pipe.hset(f"session:{number}", mapping={"user": number, "cart": "x" * (number % 100), "seen": number / 7})
+    pipe.execute()
+    copy_keys(source, target, [(0, f"session:{number}".encode()) for number in range(20_000)])
+    target.hset("session:12345", "seen", 12345 / 7 + 1e-9)
+    comparison = quietly(source, target)
+    assert kinds(comparison) == {(0, "session:12345"): "changed"}
+    assert comparison.keys_compared == 20_000
+
+
+def test_a_difference_in_another_database_is_found(twins, new_server):
+    with new_server.client(db=5) as five:
+        five.hset("hash:7", "f3", "x")
+        five.persist("hash:8")
+    assert kinds(quietly(*twins)) == {(5, "hash:7"): "changed", (5, "hash:8"): "ttl"}
+
+
+def test_values_that_hold_what_servers_say_are_no_errors(source, target):
+    for client in (source, target):
+        client.set("key", b"one\r\n-ERR two\r\n$3\r\n")
+        client.set("number", b"-1")
+    assert quietly(source, target).equal
+    target.set("key", b"one\r\n-ERR tw0\r\n$3\r\n")
+    assert kinds(quietly(source, target)) == {(0, "key"): "changed"}
+
+
+def test_large_values_among_small_ones_are_all_compared(source, target):
+    for number in range(300):
+        source.set(f"text:{number}", bytes([number % 256]) * (number % 10) * 9000)
+    copy_keys(source, target, [(0, f"text:{number}".encode()) for number in range(300)])
+    assert quietly(source, target).equal
+    for number in (3, 7, 299):
+        target.setrange(f"text:{number}", 100, b"\x00\x01")
+    assert kinds(quietly(source, target)) == {(0, f"text:{number}"): "changed" for number in (3, 7, 299)}
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """A function that breaks a comparison off at the checkpoint given and returns the states up to it."""
+    monkeypatch.setattr(compare_module, "CHECKPOINT_S", 0)
+
+    def break_off(source: redis.Redis, target: redis.Redis, checkpoints: int) -> list[dict]:
+        states: list[dict] = []
+
+        def keep(state: dict) -> None:
+            states.append(json.loads(json.dumps(state)))
+            if len(states) == checkpoints:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            quietly(source, target, batch=20, checkpoint=keep)
+        return states
+
+    return break_off
+
+
+@pytest.mark.parametrize("checkpoints", [1, 4, 8])
+def test_a_comparison_that_was_interrupted_goes_on_where_it_was(twins, interrupted, all_keys, checkpoints):
+    source, target = twins
+    for number in range(3000):
+        for client in (source, target):
+            client.set(f"more:{number}", number)
+    for number in range(0, 3000, 300):
+        target.set(f"more:{number}", "x")
+        target.set(f"extra:{number}", "x")
+    whole = quietly(source, target)
+    state = interrupted(source, target, checkpoints)[-1]
+    rest = quietly(source, target, resume=state)
+    assert kinds(rest) == kinds(whole) and len(kinds(rest)) == 20
+    assert rest.keys_compared == whole.keys_compared and rest.seconds > state["seconds"]
+
+
+def test_what_was_compared_before_an_interruption_is_not_compared_again(source, target, interrupted):
+    for number in range(3000):
+        source.set(f"key:{number}", number)
+    copy_keys(source, target, [(0, f"key:{number}".encode()) for number in range(3000)])
+    state = interrupted(source, target, 3)[-1]
+    assert 500 < state["compared"] < 2500
+    for number in range(3000):
+        target.set(f"key:{number}", "x")
+    assert quietly(source, target, resume=state).keys_different == 3000 - state["compared"]
+
+
+def test_a_state_of_another_process_starts_a_comparison_anew(source, target, interrupted):
+    for client in (source, target):
+        for number in range(2000):
+            client.set(f"key:{number}", number)
+    target.set("key:1", "x")
+    state = interrupted(source, target, 2)[-1] | {"processes": ["another", "one"], "found": []}
+    again = quietly(source, target, resume=state)
+    assert again.keys_compared == 2000 and kinds(again) == {(0, "key:1"): "changed"}
+
+
+def test_slow_answers_make_calls_smaller_and_then_rarer():
+    pace = Pace(latency_ms=10, most=500)
+    assert pace.size == FIRST
+    for _ in range(30):
+        pace.answer(pace.waited, lambda: time.sleep(0.02))
+    assert pace.size == LEAST
+    began = time.monotonic()
+    pace.wait()
+    assert time.monotonic() - began >= 0.02
+
+
+def test_quick_answers_make_calls_larger_up_to_the_most():
+    pace = Pace(latency_ms=10_000, most=150)
+    for _ in range(100):
+        pace.answer(pace.waited, lambda: None)
+    assert pace.size == 150
+    began = time.monotonic()
+    pace.wait()
+    assert time.monotonic() - began < 1
+
+
+def test_what_we_do_ourselves_does_not_count_as_a_slow_answer():
+    pace = Pace(latency_ms=10, most=500)
+    sent = pace.waited
+    time.sleep(0.05)
+    pace.answer(sent, lambda: None)
+    assert pace.size > FIRST
+
+
+NAMES = st.binary(max_size=3) | st.sampled_from([b"a", b"b", b"\xff", b"\r\n"])
+TEXTS = st.binary(max_size=6) | st.just(b"x" * 70)
+SCORES = st.floats(allow_nan=False) | st.sampled_from([0.1, 0.1 + 2**-56, 1 / 3, 0.0])
+VALUES = st.one_of(
+    st.tuples(st.just("string"), TEXTS),
+    st.tuples(st.just("list"), st.lists(TEXTS, min_size=1, max_size=5)),
+    st.tuples(st.just("set"), st.frozensets(TEXTS, min_size=1, max_size=5)),
+    st.tuples(st.just("hash"), st.dictionaries(TEXTS, TEXTS, min_size=1, max_size=5)),
+    st.tuples(st.just("zset"), st.dictionaries(TEXTS, SCORES, min_size=1, max_size=5)),
+    st.tuples(st.just("stream"), st.lists(st.tuples(st.integers(1, 2), st.booleans()), min_size=1, max_size=4)),
+)
+DATA = st.dictionaries(st.tuples(st.sampled_from([0, 1, 5]), NAMES), st.tuples(VALUES, st.booleans()), max_size=12)
+
+
+def write(client: redis.Redis, key: bytes, value: tuple, expiring: bool) -> None:
+    kind, content = value
+    if kind == "string":
+        client.set(key, content)
+    elif kind == "list":
+        client.rpush(key, *content)
+    elif kind == "set":
+        client.sadd(key, *sorted(content))
+    elif kind == "hash":
+        client.hset(key, mapping=content)
+    elif kind == "zset":
+        client.zadd(key, content)
+    else:
+        client.xgroup_create(key, "group", "0", mkstream=True)
+        for number, (step, read) in enumerate(content, 1):
+            client.xadd(key, {"f": step}, id=f"{number}-{step}")
+            if read:
+                client.xreadgroup("group", f"reader {step}", {key: ">"})
+    if expiring:
+        client.pexpireat(key, 4_000_000_000_000)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(one=DATA, other=DATA, shared=DATA)
+def test_exactly_the_planted_differences_are_found(source, target, old_server, new_server, one, other, shared):
+    ours, theirs = one | shared, other | shared
+    for server, client, data in ((old_server, source, ours), (new_server, target, theirs)):
+        client.flushall()
+        for (database, key), (value, expiring) in data.items():
+            with server.client(db=database) as there:
+                write(there, key, value, expiring)
+    expected = {}
+    for key in ours.keys() | theirs.keys():
+        if key not in theirs or key not in ours:
+            expected[key] = "extra" if key not in ours else "missing"
+        elif ours[key][0] != theirs[key][0]:
+            expected[key] = "changed"
+        elif ours[key] != theirs[key]:
+            expected[key] = "ttl"
+    for comparison in (quietly(source, target), compare_keys(source, target, ours.keys() | theirs.keys())):
+        found = zip(comparison.differing, comparison.differences["kind"], strict=True)
+        assert dict(found) == expected
+
+
 def test_comparing_two_empty_servers_compares_nothing_and_is_equal(source, target):
     comparison = quietly(source, target)
     assert comparison.equal and comparison.keys_compared == 0
@@ -221,7 +416,7 @@ def test_comparing_two_empty_servers_compares_nothing_and_is_equal(source, targe
     assert compare_keys(source, target, []).equal
 
 
-def test_keys_that_expire_or_change_on_both_sides_while_comparing_are_no_differences(source, target):
+def test_keys_that_expire_or_change_on_both_sides_while_comparing_are_no_differences(source, target, all_keys):
     pipe = source.pipeline(transaction=False)
     for number in range(20_000):
         pipe.set(f"session:{number}", "x" * 100, px=200 + number // 10)

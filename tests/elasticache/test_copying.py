@@ -12,16 +12,6 @@ from helpers.aws.errors import RunbookError
 from helpers.elasticache import compare, compare_keys
 from helpers.elasticache.changes import Capture
 from helpers.elasticache.copying import CopyError, catch_up, copy_keys, copy_rest, copy_streams, resync
-from helpers.elasticache.wire import Wire, databases, scan
-
-
-def all_keys(client: redis.Redis) -> set[tuple[int, bytes]]:
-    with Wire(client) as wire:
-        found = set()
-        for number in databases(client):
-            wire.select(number)
-            found |= {(number, key) for keys in scan(wire) for key in keys}
-        return found
 
 
 def equal(source: redis.Redis, target: redis.Redis) -> None:
@@ -29,7 +19,7 @@ def equal(source: redis.Redis, target: redis.Redis) -> None:
     assert comparison.equal, comparison
 
 
-def test_every_type_in_every_database_arrives_with_its_expiry_to_the_millisecond(source, target, fill):
+def test_every_type_in_every_database_arrives_with_its_expiry_to_the_millisecond(source, target, fill, all_keys):
     fill(source)
     keys = all_keys(source)
     copied = copy_keys(source, target, keys)
@@ -47,7 +37,7 @@ def test_a_copy_replaces_what_was_there_and_deletes_what_the_source_has_not(sour
     equal(source, target)
 
 
-def test_a_lost_and_a_renewed_expiry_are_copied(source, target):
+def test_a_lost_and_a_renewed_expiry_are_copied(source, target, all_keys):
     for client in (source, target):
         client.set("persistent", 1, ex=100)
         client.set("renewed", 1, ex=100)
@@ -61,7 +51,7 @@ def test_nothing_to_copy_is_no_work(source, target):
     assert copy_keys(source, target, []).keys == 0
 
 
-def test_an_older_engine_is_given_every_type_exactly_by_reading_and_writing(source, target, fill):
+def test_an_older_engine_is_given_every_type_exactly_by_reading_and_writing(source, target, fill, all_keys):
     fill(target)
     keys = all_keys(target)
     copied = copy_keys(target, source, keys)
@@ -85,7 +75,7 @@ def test_pending_entries_keep_their_age_and_deliveries_on_the_way_back(source, t
     equal(target, source)
 
 
-def test_keys_are_copied_from_a_source_whose_writes_are_paused(source, target, fill):
+def test_keys_are_copied_from_a_source_whose_writes_are_paused(source, target, fill, all_keys):
     fill(source)
     keys = all_keys(source)
     source.execute_command("CLIENT", "PAUSE", 30_000, "WRITE")
@@ -114,7 +104,7 @@ def test_a_replica_is_refused_as_a_target(source, target, new_server):
         target.replicaof("NO", "ONE")
 
 
-def test_resync_repairs_every_difference_and_says_how_many(source, target, fill):
+def test_resync_repairs_every_difference_and_says_how_many(source, target, fill, all_keys):
     fill(source)
     copy_keys(source, target, all_keys(source))
     source.delete("text:1")
@@ -127,7 +117,7 @@ def test_resync_repairs_every_difference_and_says_how_many(source, target, fill)
     equal(source, target)
 
 
-def test_catching_up_ends_with_few_changes_left_and_the_rest_is_exact(source, target, fill):
+def test_catching_up_ends_with_few_changes_left_and_the_rest_is_exact(source, target, fill, all_keys):
     with Capture(source).start() as capture:
         fill(source)
         seen = []
@@ -146,7 +136,7 @@ def test_catching_up_ends_with_few_changes_left_and_the_rest_is_exact(source, ta
         equal(source, target)
 
 
-def test_streams_that_are_as_they_were_are_left_out_of_the_last_copy(source, target, fill):
+def test_streams_that_are_as_they_were_are_left_out_of_the_last_copy(source, target, fill, all_keys):
     fill(source)
     with Capture(source).start() as capture:
         copy_keys(source, target, all_keys(source))
