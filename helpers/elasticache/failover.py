@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import math
 import threading
@@ -23,7 +22,6 @@ from helpers.elasticache.upgrade import Upgrade
 
 PROBE_EVERY = 0.01  # seconds
 PROBE_TIMEOUT = 1.0  # seconds
-SETTLED = 1.0  # seconds of answered probes after which the failover counts as over
 
 
 @dataclass(frozen=True)
@@ -88,29 +86,34 @@ def fail_over(aws: Aws, group: Group, auth_secret: str = "", *, when: bool = Tru
     way = open_group(aws, group, auth_secret)
     before, told = _primary(way), len(events(aws, group.id))
     with Probe(way) as probe:
-        probe.await_writes()
+        probe.begin()
         aws.client("elasticache").test_failover(ReplicationGroupId=group.id, NodeGroupId=shard.id)
-        wait(f"failover of {group.id}", lambda: "over" if probe.over else "under way", until=("over",), timeout=AN_HOUR, events=lambda: events(aws, group.id))
-    wait(f"{group.id} whole again", lambda: _whole(aws, group), fail=FAILED_STATES, timeout=AN_HOUR, events=lambda: events(aws, group.id))
+        wait(f"failover of {group.id}", lambda: _state(aws, group, auth_secret, before), until=("over",), fail=FAILED_STATES, timeout=AN_HOUR, events=lambda: events(aws, group.id))
+        probe.end()
     after = describe_group(aws, group.id)
     now = open_group(aws, after, auth_secret)
     primary = _primary(now)
-    if primary == before:
-        raise RunbookError(f"{before} is still the primary of shard {shard.id} after the failover.", "Look at the group's events, then resume the run.")
     return FailoverChecked(shard.id, before, primary, probe.gap_ms, probe.writes, probe.lost(now), _nodes(group, after, before, primary), tuple(events(aws, group.id)[told:]), probe.timeline())
+
+
+def _state(aws: Aws, group: Group, auth_secret: str, before: str) -> str:
+    """`over` where another node is the primary and the group is whole again."""
+    state = group_state(aws, group.id)
+    if state != "available":
+        return state
+    now = describe_group(aws, group.id)
+    if len(now.members) < len(group.members):
+        return "replacing the failed node"
+    try:
+        return "under way" if _primary(open_group(aws, now, auth_secret)) == before else "over"
+    except RunbookError:
+        return "under way"
 
 
 def _impossible(group: Group) -> str:
     if group.replicas and group.automatic_failover == "enabled":
         return ""
     return "not possible: the group has no replica with automatic failover, so a failed primary is replaced by an empty node"
-
-
-def _whole(aws: Aws, group: Group) -> str:
-    state = group_state(aws, group.id)
-    if state != "available":
-        return state
-    return "available" if len(describe_group(aws, group.id).members) == len(group.members) else "replacing the failed node"
 
 
 def _primary(way: Access) -> str:
@@ -138,7 +141,7 @@ class Probe:
         self.way, self.shard = way, way.group.shards[0]
         self.key = key_of_shard(self.shard, f"{OURS}:failover")
         self._acknowledged: list[tuple[int, float]] = []  # number, and when in seconds of time.monotonic()
-        self._broken: list[float] = []
+        self._begun = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -149,13 +152,20 @@ class Probe:
 
     @property
     def gap_ms(self) -> float:
-        """The longest time from one acknowledged write to the next, with a failed one between them."""
+        """The longest time from one acknowledged write to the next, since `begin`."""
         return self._longest()[0] * 1000
 
-    @property
-    def over(self) -> bool:
-        """True where writes failed, and have been answered again for a second."""
-        return bool(self._broken) and self._acknowledged[-1][1] > self._broken[-1] and time.monotonic() - self._broken[-1] > SETTLED
+    def begin(self) -> None:
+        """Wait until half a second of writes is answered, so that a gap has a beginning."""
+        self._await_writes(50)
+        self._begun = time.monotonic()
+
+    def end(self) -> None:
+        """Wait until writes are answered again for as long."""
+        self._await_writes(self.writes + 50)
+
+    def _await_writes(self, count: int) -> None:
+        wait("the probe's writes", lambda: "answered" if self.writes >= count else "not answered", until=("answered",), timeout=120)
 
     def timeline(self) -> tuple[tuple[float, int], ...]:
         """Acknowledged writes in bins of 10 ms, in milliseconds from the beginning of the longest gap."""
@@ -164,14 +174,9 @@ class Probe:
         return tuple((float(at), writes) for at, writes in sorted(bins.items()) if -AROUND <= at <= gap * 1000 + AROUND)
 
     def _longest(self) -> tuple[float, float]:
-        """The longest gap around a failed write in seconds, and when it ended."""
+        """The longest gap in seconds, and when it ended."""
         times = [at for _, at in self._acknowledged]
-        ends = {bisect.bisect(times, at) for at in self._broken} - {0, len(times)}
-        return max(((times[end] - times[end - 1], times[end]) for end in ends), default=(0.0, 0.0))
-
-    def await_writes(self) -> None:
-        """Wait until a second of writes is answered, so that the gap has a beginning."""
-        wait("the probe", lambda: "writing" if self.writes > 50 else "starting", until=("writing",), timeout=30)
+        return max(((later - earlier, later) for earlier, later in zip(times, times[1:]) if later > self._begun), default=(0.0, 0.0))
 
     def lost(self, way: Access) -> int:
         """Acknowledged writes that the new primary does not have; removes the probe's key."""
@@ -198,7 +203,6 @@ class Probe:
                 node.sadd(self.key, number)
                 self._acknowledged.append((number, time.monotonic()))
             except (redis.RedisError, RunbookError, OSError):
-                self._broken.append(time.monotonic())
                 with contextlib.suppress(Exception):
                     node and node.close()
                 node = None

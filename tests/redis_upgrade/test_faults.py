@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from helpers.rehearsal import cloud as clouds
+
+pytestmark = pytest.mark.timeout(300)
 
 CATCH_UP = "Catch up"
 
@@ -91,7 +92,7 @@ def test_a_client_still_on_the_old_endpoint_is_named_and_the_group_is_not_delete
 
 @pytest.mark.parametrize("state", ["create-failed", "restore-failed"])
 def test_a_new_group_that_fails_ends_the_run_at_once_and_a_resumed_run_makes_it_again(house: Any, state: str) -> None:
-    clouds.fail_next(house.cloud, state)
+    house.cloud.fail_next(state)
     done = house.apply("n")
     assert done.returncode == 1
     assert state in done.stderr

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)
+
 # the kind of group, and the form in which its application finds the endpoint
 CASES = [
     ("alone", "/sessions/redis/endpoint"),

@@ -17,6 +17,8 @@ from helpers.elasticache.policy import POLICY
 from helpers.rehearsal import scenario
 from helpers.runbook import parameters
 
+pytestmark = pytest.mark.timeout(300)
+
 STEPS = [
     "1 Back up and export", "2 Import into a new group", "3 Upgrade the new group", "Failover check", "Catch up", "Verify", "4 Switch the application", "5 Delete the old group",
 ]  # fmt: skip
