@@ -169,7 +169,7 @@ def _filled(kinds: list[bytes], values: list[Any]) -> list[Any]:
 def _plain(kind: bytes, value: Any) -> Any:
     if kind == b"set":
         return frozenset(value)
-    if kind == b"hash" and isinstance(value, list):
+    if kind == b"hash":
         return dict(zip(value[::2], value[1::2], strict=True))
     if kind == b"zset":
         return [(value[place], float(value[place + 1])) for place in range(0, len(value), 2)]
@@ -177,15 +177,11 @@ def _plain(kind: bytes, value: Any) -> Any:
 
 
 def _pipelined(client: redis.Redis, commands: list[tuple[Any, ...]]) -> list[Any]:
+    """Return the replies to commands as the server gave them."""
     pipe = client.pipeline(transaction=False)
+    pipe.response_callbacks = {}
     for command in commands:
         pipe.execute_command(*command)
-    # The replies as they are: redis-py would make sets and dictionaries of some.
-    return pipe.execute() if not commands else _raw(pipe)
-
-
-def _raw(pipe: Any) -> list[Any]:
-    pipe.response_callbacks = {}
     return pipe.execute(raise_on_error=False)
 
 
@@ -250,19 +246,21 @@ def measure(shape: str, keys: int, only: list[str]) -> tuple[pd.DataFrame, str]:
     with tempfile.TemporaryDirectory() as directory, Server(old, Path(directory, "old"), config=CONFIG) as one:
         FILL[shape](one, keys)
         with twin(one, new, Path(directory, "new"), **CONFIG) as other:
-            # One connection each: SELECT holds for all that follows.
-            source, target = (server.client(single_connection_client=True) for server in (one, other))
+            source, target = (_client(server) for server in (one, other))
             planted = plant(source, target, random.Random(1))
             count = sum(each["keys"] for each in source.info("keyspace").values())
             rows = [_idle([one, other])]
             for name, method in METHODS.items():
                 if only and name not in only:
                     continue
-                for client in (source, target):
-                    client.select(0)
                 rows.append(_row(name, method, count, planted, [one, other]))
                 print(pd.DataFrame(rows).round(2).to_string(index=False), flush=True)
             return pd.DataFrame(rows).round(2), _catch_up(one, other, count)
+
+
+def _client(server: Server) -> redis.Redis:
+    # One connection: SELECT holds for all that follows.
+    return server.client(single_connection_client=True, protocol=2)
 
 
 def _idle(servers: list[Server]) -> dict[str, Any]:
@@ -279,7 +277,7 @@ def _worst(blocks: list[Block]) -> dict[str, float]:
 def _row(
     name: str, method: Callable[[redis.Redis, redis.Redis], set[Key]], count: int, planted: set[Key], servers: list[Server]
 ) -> dict[str, Any]:
-    clients = [server.client(single_connection_client=True) for server in servers]
+    clients = [_client(server) for server in servers]
     with watched(servers) as blocks:
         before, began = [_cpu(client) for client in clients], time.perf_counter()
         own = time.process_time()
@@ -307,7 +305,7 @@ def _catch_up(one: Server, other: Server, count: int) -> str:
     resync(source, target, progress=False)
     with Capture(source).start() as capture, watched([one, other]) as blocks:
         with Wire(f"127.0.0.1:{one.port}", timeout_s=60) as wire:
-            for _, keys in scan_batches(one.client(single_connection_client=True)):
+            for _, keys in scan_batches(_client(one)):
                 wire.bulk(("EXPIRE", key, 90_000) for key in keys[::CATCH_UP_SHARE])
         capture.barrier(60)
         caught = catch_up(capture, source, target, until_pending=0)

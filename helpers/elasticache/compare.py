@@ -37,12 +37,12 @@ from helpers.elasticache.values import (
     Seen,
     changed_meanwhile,
     facts,
+    look_packed,
     same,
     same_in_chunks,
     seen,
 )
 from helpers.elasticache.wire import (
-    TIME,
     Command,
     Pair,
     Wire,
@@ -56,7 +56,6 @@ from helpers.elasticache.wire import (
     parsed,
     scan_from,
     shape,
-    shaped,
     together,
 )
 
@@ -555,7 +554,7 @@ class _Look:
     def _ask_facts(self, piece: Piece) -> None:
         piece.sent = self.pace.waited
         piece.bulks = list(map(bulk, piece.keys))
-        self.facts.send_packed(TIME + shaped(piece.bulks, *LOOK))
+        self.facts.send_packed(look_packed(piece.bulks))
 
     def _sort(self, number: int, piece: Piece, found: _Findings) -> list[_Part]:
         """Note absent keys, other types and expiries; return what is left to be compared by value."""

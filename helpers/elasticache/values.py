@@ -6,20 +6,22 @@ may not run EVAL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import redis
 
-from helpers.elasticache.wire import KEY, TIME, Command, Pair, Wire, milliseconds, pack_each
+from helpers.elasticache.wire import KEY, TIME, Command, Pair, Wire, bulk, milliseconds, shaped
 
 # Values that take more memory than this are read in chunks, so that no command blocks the server long.
 WHOLE_BYTES = 64 * 1024
 CHUNK_BYTES = 256 * 1024
 CHUNK_ITEMS = 500
-# A HyperLogLog keeps its last estimate in bytes 8 to 15 and forgets it on change: it is not data.
+# A HyperLogLog keeps its last estimate in bytes 8 to 15 and forgets it on change: it is not data. Before
+# those are its name, its encoding (0 dense, 1 sparse) and three zeros. Source: hyperloglog.c
 HYPERLOGLOG = b"HYLL"
+DENSE_BYTES = 12_304
 
 # The command that reads a whole value of a type.
 READ: dict[bytes, Command] = {
@@ -80,9 +82,9 @@ class Stream:
 LOOK = (("TYPE", KEY), ("PTTL", KEY), ("MEMORY", "USAGE", KEY))
 
 
-def look_packed(keys: Sequence[bytes]) -> bytes:
-    """Return the packed commands TIME and, for each key, LOOK, whose replies `facts` understands."""
-    return TIME + pack_each(keys, *LOOK)
+def look_packed(bulks: Iterable[bytes]) -> bytes:
+    """Return the packed commands TIME and, for each key of which there is a bulk, LOOK; `facts` understands the replies."""
+    return TIME + shaped(bulks, *LOOK)
 
 
 def facts(replies: list[Any]) -> list[Any]:
@@ -104,7 +106,7 @@ def facts(replies: list[Any]) -> list[Any]:
 
 def look(wire: Wire, keys: Sequence[bytes]) -> list[Seen]:
     """Return how the server has each of `keys`."""
-    wire.send_packed(look_packed(keys))
+    wire.send_packed(look_packed(map(bulk, keys)))
     replies = facts(wire.receive(1 + len(LOOK) * len(keys)))
     now = milliseconds(replies[0])
     return [seen(now, *replies[at : at + 3]) for at in range(1, len(replies), 3)]
@@ -124,7 +126,7 @@ def plain(kind: bytes, reply: Any) -> Any:
     """
     if reply is None or isinstance(reply, Exception):
         return reply
-    if kind == b"string" and reply.startswith(HYPERLOGLOG):
+    if kind == b"string" and reply.startswith(HYPERLOGLOG) and _is_hyperloglog(reply):
         return reply[:8] + reply[16:]
     if kind == b"hash":
         return _fields(reply)
@@ -135,6 +137,11 @@ def plain(kind: bytes, reply: Any) -> Any:
     if kind == b"stream":
         return _whole_stream(reply).facts()
     return reply
+
+
+def _is_hyperloglog(value: bytes) -> bool:
+    dense = value[4:8] == bytes(4) and len(value) == DENSE_BYTES
+    return dense or (value[4:8] == b"\x01\0\0\0" and len(value) >= 16)
 
 
 def same(kind: bytes, one: Any, other: Any) -> bool:

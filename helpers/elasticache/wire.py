@@ -32,7 +32,7 @@ SCAN_COUNT = 1000
 Command = tuple[Any, ...]
 Item = TypeVar("Item")
 Reply = TypeVar("Reply")
-# The place of the key in a command for `pack_each`.
+# The place of the key in a command for `shape`.
 KEY = object()
 pack = hiredis.pack_command
 TIME = pack(("TIME",))
@@ -98,7 +98,7 @@ class Wire:
 
         A wire so used has no other use.
         """
-        mark = pack(("ECHO", self._mark))
+        mark = pack(("PING", self._mark))
         self.send_packed(b"".join([piece for part in parts for piece in (part, mark)]))
 
     def receive_marked(self) -> bytes:
@@ -270,11 +270,6 @@ def together(calls: Sequence[Callable[[], Reply]], stop: Callable[[], None] = la
     for error in filter(None, (each.exception() for each in ended)):
         raise error
     return [each.result() for each in running]
-
-
-def pack_each(keys: Iterable[bytes], *commands: Command) -> bytes:
-    """Return `commands` packed for each of `keys`, which takes the place of KEY in them."""
-    return shaped(map(bulk, keys), *commands)
 
 
 def parsed(data: bytes, count: int) -> list[Any]:

@@ -162,6 +162,12 @@ def test_an_estimate_that_was_cached_is_no_change_of_a_hyperloglog(source, targe
     assert quietly(source, target).equal
 
 
+def test_text_that_begins_like_a_hyperloglog_is_compared_to_the_last_byte(source, target):
+    source.set("text", "HYLL is a name 1 2 3 4 5")
+    target.set("text", "HYLL is @ name 1 2 3 4 5")
+    assert kinds(quietly(source, target)) == {(0, "text"): "changed"}
+
+
 def test_expiries_are_compared_as_points_in_time_within_the_tolerance(source, target):
     for client, moved in ((source, 0), (target, 1500)):
         client.set("near", 1, px=600_000 + moved)
