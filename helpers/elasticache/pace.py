@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-FIRST, LEAST = 128, 8
+FIRST, LEAST = 128, 32
 # A call more that was quick makes the next so many keys larger, one that was slow so much smaller.
 MORE, FEWER = 2, 0.75
-LONGEST_PAUSE_S = 1.0
+# A comparison has to come to an end on a busy server, too.
+LONGEST_PAUSE_S = 0.05
 
 Reply = TypeVar("Reply")
 
@@ -20,7 +21,7 @@ class Pace:
 
     What counts is the time that we wait for an answer from when the call was sent, not what we do
     meanwhile. It holds what others make the server do, too: when they do much, calls get smaller, and
-    when the smallest are slow there are pauses between them. `network_s` is how long an answer takes
+    when the smallest are slow there are pauses between them, as long as a call takes. `network_s` is how long an answer takes
     when there is no work, which is taken off.
     """
 
@@ -48,7 +49,7 @@ class Pace:
         elif self.size > LEAST:
             self.size = max(LEAST, int(self.size * FEWER))
         else:
-            self._pause_s = min(LONGEST_PAUSE_S, max(late, 2 * self._pause_s))
+            self._pause_s = min(LONGEST_PAUSE_S, late)
 
     def wait(self) -> None:
         """Pause when the server has so much to do that even the smallest calls are slow."""
