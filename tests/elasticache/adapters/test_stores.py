@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
+import trustme
 
 from helpers.aws import UNKNOWN, Aws, Check, RunbookError, WaitFailed, calls
 from helpers.aws.planned import PlannedWorld
@@ -20,7 +21,6 @@ from helpers.elasticache.adapters import appconfig, certificate_names, compare_a
 from helpers.elasticache.adapters.route53 import certificate_check, covers
 
 OLD, NEW, THEIRS = "old.example.com:6379", "new.example.com:6379", "theirs.example.com:6379"
-HERE = Path(__file__).parent
 WILDCARD = "*.abc123.ng.0001.apne1.cache.amazonaws.com"
 ssm, secure, secret, plain, configuration, record = (
     pytest.mark.parametrize("store", [name], indirect=True) for name in ("Ssm", "SecureSsm", "Secret", "PlainSecret", "AppConfig", "Dns")
@@ -379,11 +379,12 @@ def test_a_long_ttl_is_warned_of_and_a_private_zone_is_told(aws: Aws, store: Any
 
 
 @pytest.fixture
-def tls_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def tls_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
     """A TLS server on the loopback with ElastiCache's kind of certificate, which the default context trusts."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(HERE / "ca.pem"))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(HERE / "server.pem")
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert(WILDCARD, "127.0.0.1").configure_cert(context)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -399,9 +400,10 @@ def tls_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
             listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_certificates_names_are_read_in_a_handshake(tls_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificates_names_are_read_in_a_handshake(tls_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert certificate_names("127.0.0.1", tls_port) == (WILDCARD, "127.0.0.1")
-    monkeypatch.setenv("SSL_CERT_FILE", str(HERE / "server.pem"))
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other.pem"))
     with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
         certificate_names("127.0.0.1", tls_port)
 
