@@ -90,13 +90,13 @@ def test_a_client_still_on_the_old_endpoint_is_named_and_the_group_is_not_delete
     house.assert_moved("l")
 
 
-@pytest.mark.parametrize("state", ["create-failed", "restore-failed"])
-def test_a_new_group_that_fails_ends_the_run_at_once_and_a_resumed_run_makes_it_again(house: Any, state: str) -> None:
-    house.cloud.fail_next(state)
+@pytest.mark.parametrize(("order", "said"), [("create-failed", "Creation failed"), ("restore-failed", "Restore from")])
+def test_a_new_group_that_fails_ends_the_run_at_once_and_a_resumed_run_makes_it_again(house: Any, order: str, said: str) -> None:
+    house.cloud.fail_next(order)
     done = house.apply("n")
     assert done.returncode == 1
-    assert state in done.stderr
-    assert "The service says: " in done.stderr
+    assert "ended as 'create-failed'. The service says: " in done.stderr
+    assert said in done.stderr
     waited = next(one["duration_s"] for one in house.result("n")["steps"] if one["title"] == "2 Import into a new group")
     assert waited < 30
     done = house.apply("n")

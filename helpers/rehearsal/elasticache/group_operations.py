@@ -254,12 +254,14 @@ def test_failover(service: Service, parameters: dict[str, Any]) -> dict[str, Any
 
 
 def delete_replication_group(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Delete a group, after a final snapshot when one is asked for."""
-    final = parameters.get("FinalSnapshotIdentifier")
+    """Delete a group, after a final snapshot when one is asked for; or all of it but its primary."""
+    final, retain = parameters.get("FinalSnapshotIdentifier"), parameters.get("RetainPrimaryCluster", False)
     with service.lock:
         group = service.group(parameters["ReplicationGroupId"])
-        if parameters.get("RetainPrimaryCluster", False):
-            raise not_offered("RetainPrimaryCluster")
+        if retain:
+            single_clusters.check_release(group)
+        if final and retain:
+            raise not_offered("A final snapshot of a group whose primary is retained")
         if group.status not in ("available", "create-failed"):
             raise _wrong_state(group)
         if final and group.status != "available":
@@ -270,7 +272,7 @@ def delete_replication_group(service: Service, parameters: dict[str, Any]) -> di
             snapshot = service.snapshots.begin(name, group, group.savers, by_cluster=False)
         _set_status(group, "deleting")
         shown = _describe(service, group)
-    service.in_background(lambda: _delete(service, group, snapshot))
+    service.in_background(lambda: single_clusters.release(service, group) if retain else _delete(service, group, snapshot))
     return {"ReplicationGroup": shown}
 
 

@@ -1,9 +1,10 @@
-"""Make a cache cluster that is in no replication group the primary of a new one; everything of its own stays."""
+"""Make a cache cluster that is in no replication group the primary of a new one, and back; everything of its own stays."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from helpers.rehearsal.elasticache.answers import not_offered
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.elasticache.events import CLUSTER, GROUP
 from helpers.rehearsal.elasticache.groups import DEFAULTS, Group
@@ -82,3 +83,46 @@ def finish(service: Service, group: Group) -> None:
     service.events.add(GROUP, group.id, f"Replication group {group.id} created")
     with service.lock:
         group.status = group.member_status = "available"
+
+
+def check_release(group: Group) -> None:
+    """Raise for a group whose primary cannot go on as a cache cluster outside any group."""
+    if group.cluster_mode or group.serving.tls:
+        raise not_offered("RetainPrimaryCluster of a group with cluster mode enabled or encryption in transit")
+
+
+def release(service: Service, group: Group) -> None:
+    """Delete a group, its endpoints and its replicas; its primary stays, with its data, endpoint and connections.
+
+    Source: AWS, DeleteReplicationGroup (RetainPrimaryCluster): "all of the read replicas are deleted, but
+    the primary node is retained."
+    """
+    with group.work:
+        service.work.remove_replicas(group, [node.cluster_id for node in group.replicas])
+        primary = group.primary
+        service.relay.close(group.primary_port, host=group.primary_host)
+        service.relay.close(group.reader_port, host=group.reader_host)
+    cluster = Group(
+        id=primary.cluster_id,
+        description="",
+        settings=group.settings,
+        parameter_group=group.parameter_group,
+        options={**group.options, "AutomaticFailoverEnabled": False, "MultiAZEnabled": False},
+        zones=[primary.zone],
+        primary_port=0,
+        reader_port=0,
+        serving=group.serving,
+        fronts=group.fronts,
+        nodes=[primary],
+        parameter_status=group.parameter_status,
+        status="available",
+        member_status="available",
+        alone=True,
+        work=group.work,
+    )
+    with service.lock:
+        service.groups.pop(group.id, None)
+        service.tags.pop(service.arn("replicationgroup", group.id), None)
+        service.clusters[cluster.id] = cluster
+    service.events.add(CLUSTER, cluster.id, f"Cache cluster is no longer in replication group {group.id}")
+    service.events.add(GROUP, group.id, f"Replication group {group.id} deleted")

@@ -110,6 +110,23 @@ def test_its_snapshot_is_exported_and_seeds_groups_and_clusters(lone: Any, until
     assert "Restore succeeded for cache cluster again" in lone.events("again")
 
 
+def test_a_group_is_deleted_around_its_primary_which_keeps_data_endpoint_and_connections(lone: Any, until: Any) -> None:
+    before = create(lone, "kept")["CacheNodes"][0]["Endpoint"]
+    lone.elasticache.create_replication_group(ReplicationGroupId="around", ReplicationGroupDescription="x", PrimaryClusterId="kept")
+    lone.reaches("around", "available")
+    lone.elasticache.increase_replica_count(ReplicationGroupId="around", NewReplicaCount=1, ApplyImmediately=True)
+    lone.reaches("around", "available")
+    with Wire(f"{before['Address']}:{before['Port']}") as connected:
+        connected.one("SET", "key", "value")
+        lone.elasticache.delete_replication_group(ReplicationGroupId="around", RetainPrimaryCluster=True)
+        until(lambda: "ReplicationGroupId" not in lone.member("kept"))
+        assert connected.one("GET", "key") == b"value"
+    found = lone.elasticache.describe_cache_clusters(ShowCacheClustersNotInReplicationGroups=True)["CacheClusters"]
+    assert [one["CacheClusterStatus"] for one in found if one["CacheClusterId"] == "kept"] == ["available"]
+    assert lone.refusal(lone.elasticache.describe_replication_groups, ReplicationGroupId="around") == "ReplicationGroupNotFoundFault"
+    lone.elasticache.delete_cache_cluster(CacheClusterId="kept")
+
+
 def test_a_cluster_becomes_the_primary_of_a_group_and_keeps_data_endpoint_and_connections(lone: Any, until: Any) -> None:
     before = create(lone, "single")["CacheNodes"][0]["Endpoint"]
     with Wire(f"{before['Address']}:{before['Port']}") as connected:
