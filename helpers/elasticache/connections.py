@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pandas as pd
@@ -15,9 +15,12 @@ from helpers.elasticache import clients
 from helpers.elasticache.access import open_group, read_login
 from helpers.elasticache.groups import Group, Shard, describe_group
 from helpers.elasticache.upgrade import Upgrade
+from helpers.elasticache.wire import together
 
 OURS = "runbook"
 SLOTS = 16384
+
+Key = tuple[int, bytes]
 
 
 @contextlib.contextmanager
@@ -50,12 +53,8 @@ def open_shard(aws: Aws, upgrade: Upgrade, group: Group, shard: Shard, purpose: 
 
 
 def in_parallel(do: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
-    """`do` of every row of the columns, each in a thread of its own; raises the first error."""
-    rows = list(zip(*columns, strict=True))
-    if len(rows) == 1:
-        return [do(*rows[0])]
-    with ThreadPoolExecutor(max(len(rows), 1)) as pool:
-        return list(pool.map(lambda row: do(*row), rows))
+    """`do` of every row of the columns, each in a thread of its own; raises the error of the first that fails."""
+    return together([functools.partial(do, *row) for row in zip(*columns, strict=True)])
 
 
 def on_all(aws: Aws, upgrade: Upgrade, group: Group, do: Callable[[redis.Redis], Any], purpose: str = "switch") -> list[Any]:
@@ -77,13 +76,22 @@ def key_of_shard(shard: Shard, name: str) -> str:
     """A key that begins with `name` and belongs to the shard's slots; with cluster mode disabled any does."""
     if not shard.slots:
         return name
-    ours = {slot for part in shard.slots.split(",") for slot in _range(part)}
-    return next(key for key in (f"{name}:{number}" for number in range(SLOTS * 20)) if redis.crc.key_slot(key.encode()) in ours)
+    return next(key for key in (f"{name}:{number}" for number in range(SLOTS * 20)) if _holds(shard, key.encode()))
 
 
-def _range(part: str) -> range:
-    first, _, last = part.strip().partition("-")
-    return range(int(first), int(last or first) + 1)
+def by_shard(group: Group, keys: Iterable[Key]) -> list[set[Key]]:
+    """The keys of every shard, in the order of `group.shards`."""
+    if not group.cluster_mode:
+        return [set(keys)]
+    left = set(keys)
+    return [{key for key in left if _holds(shard, key[1])} for shard in group.shards]
+
+
+def _holds(shard: Shard, key: bytes) -> bool:
+    """True where the key's slot is one of the shard's: `0-8191`, or several ranges with commas."""
+    slot = redis.crc.key_slot(key)
+    ranges = [part.strip().partition("-") for part in shard.slots.split(",")]
+    return any(int(first) <= slot <= int(last or first) for first, _, last in ranges)
 
 
 def auth_token(aws: Aws, upgrade: Upgrade) -> str:

@@ -14,7 +14,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -47,7 +46,6 @@ from helpers.elasticache.wire import (
     milliseconds,
     shape,
     shaped,
-    together,
 )
 
 if TYPE_CHECKING:
@@ -208,14 +206,6 @@ def catch_up(
             break
     seconds = time.perf_counter() - began
     return CaughtUp(tuple(done), capture.pending, bool(done) and pending <= until_pending, seconds, capture.lag)
-
-
-def catch_up_shards(
-    captures: Sequence[Capture], pairs: Sequence[tuple[redis.Redis, redis.Redis]], **options: Any
-) -> list[CaughtUp]:
-    """Return what `catch_up` returns for each shard: its capture, source and target. All catch up at the same time."""
-    shards = zip(captures, pairs, strict=True)
-    return together([partial(catch_up, capture, *pair, **options) for capture, pair in shards])
 
 
 def copy_rest(

@@ -26,13 +26,13 @@ from helpers.elasticache import clients, copying
 from helpers.elasticache.adapters import Setting, changed_meanwhile, compare_and_set, is_at, longest, put_parameter, read_setting
 from helpers.elasticache.application import read_report
 from helpers.elasticache.changes import Capture
-from helpers.elasticache.compare import compare_keys
+from helpers.elasticache.compare import compare_keys, compare_shards
 from helpers.elasticache.connections import OURS, connected_clients, in_parallel, key_of_shard, on_all, open_pairs, open_shards
 from helpers.elasticache.groups import Group, describe_group, group_exists, wait_available
 from helpers.elasticache.live import Changes
 from helpers.elasticache.parameter_groups import MORE_REPLICAS_THAN_ANY, set_parameters
 from helpers.elasticache.preflight import Survey
-from helpers.elasticache.stages import Verified, compare_shards, verified
+from helpers.elasticache.stages import Verified, verified
 from helpers.elasticache.upgrade import Upgrade
 
 Pair = tuple[redis.Redis, redis.Redis]
@@ -383,7 +383,7 @@ def _compare_after(aws: Aws, move: Move, arrivals: Changes) -> Verified:
     with open_pairs(aws, move.upgrade, move.source, move.target, "prove", direct=True) as pairs:
         found = compare_shards(pairs)
     touched = arrivals.touched()
-    return verified([one.without(touched) for one in found], meanwhile=sum(len(one.keys() & touched) for one in found))
+    return verified(found.without(touched), meanwhile=len(found.keys() & touched))
 
 
 def _refuses_writes(aws: Aws, move: Move) -> bool:

@@ -11,11 +11,9 @@ import redis
 from helpers.aws import Aws, RunbookError, act, planning
 from helpers.elasticache import changes as key_changes
 from helpers.elasticache import copying
-from helpers.elasticache.connections import in_parallel, open_pairs, open_shard
+from helpers.elasticache.connections import Key, in_parallel, open_pairs, open_shard
 from helpers.elasticache.groups import Group
 from helpers.elasticache.upgrade import Upgrade
-
-Key = tuple[int, bytes]
 
 
 @dataclass(frozen=True)

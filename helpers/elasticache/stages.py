@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,8 @@ import pandas as pd
 
 from helpers.aws import Aws, RunbookError, act, effect, planning
 from helpers.elasticache.adapters import is_at, read_setting
-from helpers.elasticache.compare import Comparison, compare, compare_keys
-from helpers.elasticache.connections import auth_token, in_parallel, open_pairs
+from helpers.elasticache.compare import Comparison, compare_keys, compare_shards
+from helpers.elasticache.connections import auth_token, by_shard, in_parallel, open_pairs
 from helpers.elasticache.groups import Group, delete_group, describe_group, events, group_exists, group_state, wait_available
 from helpers.elasticache.live import Changes, Moved
 from helpers.elasticache.parameter_groups import ALL_KEY_EVENTS, CLUSTER, NOTIFY, delete_parameter_group, ensure_parameter_group
@@ -283,33 +282,22 @@ def _compare_and_settle(aws: Aws, upgrade: Upgrade, old: Group, new: Group, chan
     """Compare all, then the suspects again after carrying them over, until none is left that the application has not just touched."""
     with open_pairs(aws, upgrade, old, new, "verify", direct=True) as pairs:
         found = compare_shards(pairs)
-        suspects = [one.keys() for one in found]
+        suspects = found.keys()
         for _ in range(SETTLE_ROUNDS):
-            if not any(suspects):
+            if not suspects:
                 break
             changes.replay(new)
-            rest = in_parallel(lambda pair, keys: compare_keys(*pair, keys), pairs, suspects)
-            touched = changes.touched()
-            suspects = [one.keys() - touched for one in rest]
-    left = set().union(*suspects)
-    result = verified(found, different=len(left), meanwhile=sum(one.keys_different for one in found))
-    if left:
-        raise RunbookError(f"{len(left)} keys of {old.id} and {new.id} differ and stay different, for example {sorted(left)[:3]}.", "The old group is untouched: look at these keys, roll back, and run again.")
+            rest = in_parallel(lambda pair, keys: compare_keys(*pair, keys).keys(), pairs, by_shard(old, suspects))
+            suspects = set().union(*rest) - changes.touched()
+    result = verified(found, different=len(suspects), meanwhile=found.keys_different)
+    if suspects:
+        raise RunbookError(f"{len(suspects)} keys of {old.id} and {new.id} differ and stay different, for example {sorted(suspects)[:3]}.", "The old group is untouched: look at these keys, roll back, and run again.")
     return result
 
 
-def compare_shards(pairs: list[tuple[Any, Any]]) -> list[Comparison]:
-    """The comparison of each pair of shards, all at once."""
-    return in_parallel(lambda pair: compare(*pair, progress=len(pairs) == 1), pairs)
-
-
-def verified(found: Iterable[Comparison], different: int | None = None, meanwhile: int = 0) -> Verified:
-    """The comparisons of all shards as evidence that can be journaled."""
-    found = list(found)
-    left = pd.concat([one.differences for one in found], ignore_index=True)
-    if different == 0:
-        left = left.iloc[:0]
+def verified(comparison: Comparison, different: int | None = None, meanwhile: int = 0) -> Verified:
+    """A comparison as evidence that can be journaled."""
+    left = comparison.differences if different is None or different else comparison.differences.iloc[:0]
     count = len(left) if different is None else different
     examples = tuple(f"{row.kind}: {row.key} (database {row.database})" for row in left.head(3).itertuples())
-    kinds = {kind: int(number) for kind, number in left["kind"].value_counts().items()}
-    return Verified(sum(one.keys_compared for one in found), count, kinds, max(one.seconds for one in found), meanwhile, examples)
+    return Verified(comparison.keys_compared, count, {kind: int(number) for kind, number in left["kind"].value_counts().items()}, comparison.seconds, meanwhile, examples)

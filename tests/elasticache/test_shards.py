@@ -11,7 +11,8 @@ from redis.crc import key_slot
 from helpers.elasticache import compare_keys
 from helpers.elasticache.changes import Capture
 from helpers.elasticache.compare import combined, compare, compare_shards
-from helpers.elasticache.copying import catch_up, catch_up_shards, copy_keys, copy_rest, copy_streams, resync
+from helpers.elasticache.connections import in_parallel
+from helpers.elasticache.copying import catch_up, copy_keys, copy_rest, copy_streams, resync
 from helpers.elasticache.wire import Wire
 
 Pairs = list[tuple[redis.Redis, redis.Redis]]
@@ -98,7 +99,7 @@ def test_changes_of_nodes_are_captured_and_caught_up_with(cluster_pairs):
     captures = [Capture(source).start() for source, _ in cluster_pairs]
     try:
         fill(cluster_pairs)
-        caught = catch_up_shards(captures, cluster_pairs, until_pending=0)
+        caught = in_parallel(lambda capture, pair: catch_up(capture, *pair, until_pending=0), captures, cluster_pairs)
         assert all(each.reached for each in caught) and sum(each.keys for each in caught) >= 1210
         known = [copy_streams(*pair, capture.streams) for capture, pair in zip(captures, cluster_pairs, strict=True)]
         for number in range(100):

@@ -9,8 +9,7 @@ import pytest
 from botocore.stub import Stubber
 
 from helpers.elasticache import topology
-from helpers.elasticache.access import Access
-from helpers.elasticache.groups import Group, Member, Shard, describe_group
+from helpers.elasticache.groups import Group, describe_group
 from helpers.elasticache.topology import NodeFacts, Topology
 from helpers.rehearsal import engines
 from helpers.rehearsal.servers import Server

@@ -15,7 +15,7 @@ from typing import Any
 from helpers.rehearsal.elasticache import access, parameters
 from helpers.rehearsal.elasticache.logins import Logins
 from helpers.rehearsal.engines import Engine
-from helpers.rehearsal.servers import HOST, Server
+from helpers.rehearsal.servers import Server
 from helpers.rehearsal.wire import Refused
 
 SYNC_TIMEOUT_S = 120.0
