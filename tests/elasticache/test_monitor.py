@@ -70,9 +70,14 @@ def test_a_sample_ends_in_time_where_nothing_happens(client):
 
 
 def test_an_interrupt_ends_the_watch_at_the_server_too(client, until):
-    threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
-    with pytest.raises(KeyboardInterrupt):
-        monitor.watch(client, seconds=30)
+    # a background job of a shell is started with interrupts ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            monitor.watch(client, seconds=30)
+    finally:
+        signal.signal(signal.SIGINT, before)
     until(lambda: monitors(client) == [])
 
 
