@@ -59,7 +59,7 @@ class Upgrade:
 
     def named(self, what: str) -> str:
         """A name of at most 40 characters for something this run creates: `sessions-backup-3fa9`."""
-        return f"{self.group[: 38 - len(what) - len(self.tag)]}-{what}-{self.tag}"
+        return f"{self.group[: 38 - len(what) - len(self.tag)].rstrip('-')}-{what}-{self.tag}"  # AWS refuses two hyphens in a row
 
 
 def from_parameters(run_id: str, parameters: dict[str, Any]) -> Upgrade:
@@ -67,7 +67,7 @@ def from_parameters(run_id: str, parameters: dict[str, Any]) -> Upgrade:
     tag = hashlib.sha256(run_id.encode()).hexdigest()[:4]
     asked = {field.name: parameters[field.name] for field in fields(Upgrade) if field.name in parameters}
     group, version, engine = parameters["replication_group"], parameters["engine_version"], parameters["engine"]
-    fallback = f"{group[:28]}-{engine[0]}{version.replace('.', '')}-{tag}"
+    fallback = f"{group[:28].rstrip('-')}-{engine[0]}{version.replace('.', '')}-{tag}"
     upgrade = Upgrade(**{**asked, "tag": tag, "group": group, "version": version, "parameter": parameters["switch_parameter"], "new_group": parameters.get("new_replication_group") or fallback})
     _refuse_nonsense(upgrade)
     return upgrade

@@ -23,6 +23,12 @@ def test_long_names_stay_within_40_characters() -> None:
     assert len({upgrade.named(what) for what in ("watch", "backup", "final")}) == 3
 
 
+@pytest.mark.parametrize("length", range(5, 40))
+def test_a_name_cut_at_a_hyphen_has_no_two_hyphens_in_a_row(length: int) -> None:
+    upgrade = from_parameters("r", {**ASKED, "replication_group": f"{'a' * length}-b"})
+    assert not [name for name in (upgrade.new_group, *map(upgrade.named, ("watch", "backup", "final", "group", upgrade.family))) if "--" in name]
+
+
 @pytest.mark.parametrize(
     ("engine", "version", "family"),
     [("redis", "5.0.6", "redis5.0"), ("redis", "6.2", "redis6.x"), ("redis", "7.1", "redis7"), ("valkey", "7.2", "valkey7"), ("valkey", "8.1", "valkey8"), ("valkey", "9.0", "valkey9")],
