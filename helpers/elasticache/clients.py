@@ -26,7 +26,7 @@ COLUMNS = {
     "user": str,
 }
 # CLIENT PAUSE has no upper bound of its own; a forgotten pause must end by itself.
-LONGEST_PAUSE_MS = 60_000
+LONGEST_PAUSE_MS = 15 * 60_000
 
 
 class PauseRefused(RunbookError):
@@ -143,6 +143,18 @@ def pause_allowed(client: redis.Redis) -> bool:
     return True
 
 
+def write_attempts(client: redis.Redis) -> int:
+    """Return how many write commands the server has executed or refused (NOREPLICAS, READONLY ...) since it began to count."""
+    return _write_calls(client, "calls", "rejected_calls")
+
+
+def try_subscribing(client: redis.Redis) -> None:
+    """Subscribe to key events for a moment. Raises redis.NoPermissionError where the user may not."""
+    with client.pubsub() as listening:
+        listening.psubscribe("__keyevent@*__:*")
+        listening.get_message(timeout=5.0)
+
+
 def write_mark(client: redis.Redis) -> str:
     """Return the server's run id and count of executed write commands, as text for `writes_since`."""
     return f"{client.info('server')['run_id']} {_write_calls(client)}"
@@ -212,12 +224,13 @@ def _row(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_calls(client: redis.Redis) -> int:
-    """Return the calls of all write commands together."""
+def _write_calls(client: redis.Redis, *counted: str) -> int:
+    """Return what is `counted` of all write commands together: their calls, unless others are named."""
     with Wire(client) as wire:
         writing = set(_writing(wire.call("COMMAND")))
     statistics = client.info("commandstats").items()
-    return sum(int(facts["calls"]) for name, facts in statistics if name.removeprefix("cmdstat_") in writing)
+    ours = [facts for name, facts in statistics if name.removeprefix("cmdstat_") in writing]
+    return sum(int(facts.get(name, 0)) for facts in ours for name in counted or ("calls",))
 
 
 def _writing(commands: list[Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import redis
 
-from helpers.aws import Aws, RunbookError
+from helpers.aws import Aws, RunbookError, planning
 from helpers.elasticache import clients
 from helpers.elasticache.access import open_group, read_login
 from helpers.elasticache.groups import Group, Shard, describe_group
@@ -92,6 +92,18 @@ def _holds(shard: Shard, key: bytes) -> bool:
     slot = redis.crc.key_slot(key)
     ranges = [part.strip().partition("-") for part in shard.slots.split(",")]
     return any(int(first) <= slot <= int(last or first) for first, _, last in ranges)
+
+
+def check_logins(aws: Aws, upgrade: Upgrade, *groups: Group) -> None:
+    """Log in to every group with what the secret holds now. Raises `RunbookError` where one refuses it, as after a rotation."""
+    if planning() or not any(group.auth for group in groups):
+        return
+    read_login.cache_clear()
+    for group in groups:
+        try:
+            on_all(aws, upgrade, group, lambda shard: shard.ping(), "login")
+        except (redis.AuthenticationError, RunbookError) as error:
+            raise RunbookError(f"{group.id} refuses the login that {upgrade.auth_secret} holds now: {error}", f"It was rotated meanwhile: rotate it on {group.id}, too, then resume the run.") from error
 
 
 def auth_token(aws: Aws, upgrade: Upgrade) -> str:

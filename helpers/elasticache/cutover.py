@@ -27,18 +27,20 @@ from helpers.elasticache.adapters import Setting, changed_meanwhile, compare_and
 from helpers.elasticache.application import read_report
 from helpers.elasticache.changes import Capture
 from helpers.elasticache.compare import compare_keys, compare_shards
-from helpers.elasticache.connections import OURS, connected_clients, in_parallel, key_of_shard, on_all, open_pairs, open_shards
+from helpers.elasticache.connections import OURS, check_logins, in_parallel, key_of_shard, on_all, open_pairs, open_shards
 from helpers.elasticache.groups import Group, describe_group, group_exists, wait_available
 from helpers.elasticache.live import Changes
 from helpers.elasticache.parameter_groups import MORE_REPLICAS_THAN_ANY, set_parameters
 from helpers.elasticache.preflight import Survey
+from helpers.elasticache.quiet import await_quiet
 from helpers.elasticache.stages import Verified, verified
 from helpers.elasticache.upgrade import Upgrade
 
 Pair = tuple[redis.Redis, redis.Redis]
 Pairs = list[Pair]
 
-HOLD_MS = 60_000  # how long the left group stays frozen if this process dies right after the switch
+HOLD_MS = 60_000  # how long the left group stays frozen if this process dies while the setting changes
+LEFT_MS = 15 * 60_000  # and once it has changed, when nobody should write there any more
 QUICK = 10.0  # seconds in which most settings have changed
 FLAG_SETTLE = 0.3  # seconds without a change before the application counts as stopped
 LIFTED = "1970-01-01T00:00:00+00:00"
@@ -128,17 +130,23 @@ def undo_switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Grou
 
 def _refuse_loss_on_the_way_back(aws: Aws, upgrade: Upgrade, old: Group, left: dict) -> None:
     """Carrying back makes the old group equal to the new one: nobody may have written there, or be about to."""
-    late = _writes_since(aws, upgrade, old, left["marks"]) if left.get("from") == old.id else 0
-    who = connected_clients(aws, upgrade, old)
+    again = recall("way back") == left.get("at")  # an earlier roll back has begun to write there
+    late = _writes_since(aws, upgrade, old, left["marks"]) if left.get("from") == old.id and not again else 0
     if late:
         raise RunbookError(f"{late} writes reached {old.id} after the switch: carrying back would undo them.", "Compare the two groups, carry these keys to the new one by hand, and keep the new group.")
-    if len(who):
-        raise RunbookError(f"{', '.join(who['address'])} are still connected to {old.id}, which is about to take writes again.", "Stop or move these clients, then roll back.")
+    await_quiet(aws, upgrade, old, "so it cannot take writes again")
+    note("way back", left.get("at"))
 
 
 def _writes_since(aws: Aws, upgrade: Upgrade, group: Group, marks: list[str]) -> int:
-    with open_shards(aws, upgrade, group, "late") as shards:
-        return sum(in_parallel(clients.writes_since, shards, marks))
+    """Writes that reached the group since `marks`; where a node was replaced, none if the group refuses writes."""
+    try:
+        with open_shards(aws, upgrade, group, "late") as shards:
+            return sum(in_parallel(clients.writes_since, shards, marks))
+    except clients.ServerReplaced as error:
+        if _refuses_writes(aws, upgrade, group):
+            return 0
+        raise RunbookError(f"A node of {group.id} was replaced after the switch, and the group takes writes: what was written there is not known.", "Compare the two groups, and carry what the new one lacks by hand.") from error
 
 
 @effect(undo=undo_switch)
@@ -168,6 +176,7 @@ def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
         return _finish(aws, move, changes, Changes(aws, move.upgrade, move.target), done)
     _expect(move, before)
     arrivals = Changes(aws, move.upgrade, move.target)
+    check_logins(aws, move.upgrade, move.source, move.target)
     _prepare(aws, move, changes, arrivals)
     before = read_setting(aws, move.setting)  # just before the freeze, which it would prolong
     _expect(move, before)
@@ -176,8 +185,10 @@ def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:
         _freeze(aws, move, pairs)
         try:
             last = act("redis", "RESTORE", move.target.id, lambda: _carry_last(aws, move, changes, pairs, started), source=move.source.id) or 0
-            with _held(aws, move, pairs):
+            with _held(aws, move, changes, pairs):
                 compare_and_set(aws, before, move.before, move.after)
+            if move.pauses:
+                in_parallel(lambda pair: clients.pause_writes(pair[0], LEFT_MS), pairs)
         except BaseException:
             if planning() or not is_at(read_setting(aws, move.setting), move.after):
                 _thaw(aws, move)
@@ -202,7 +213,7 @@ def _expect(move: Move, setting: Setting) -> None:
 
 
 @contextlib.contextmanager
-def _held(aws: Aws, move: Move, pairs: Pairs) -> Iterator[None]:
+def _held(aws: Aws, move: Move, changes: Changes, pairs: Pairs) -> Iterator[None]:
     """Note how the left group stands, and keep it frozen while the setting changes and for as long as a process that resumes may need."""
     if not move.pauses and longest(move.setting) > QUICK:
         _raise_flag(aws, move, HOLD_MS)
@@ -217,6 +228,7 @@ def _held(aws: Aws, move: Move, pairs: Pairs) -> Iterator[None]:
         return mark
 
     note("switch", {"from": move.source.id, "marks": in_parallel(hold, pairs), "at": time.time()})
+    changes.captures  # noqa: B018 - raises where one was cut meanwhile, as by a failover
     ended = threading.Event()
 
     def hold_on() -> None:
@@ -315,7 +327,7 @@ def _finish(aws: Aws, move: Move, changes: Changes, arrivals: Changes, done: Swi
     if not is_at(now, move.after):
         raise changed_meanwhile(move.setting, now.value, move.after)
     late, conflicts = _late_writes(aws, move, changes, arrivals)
-    refuses = _refuses_writes(aws, move)
+    refuses = _refuses_writes(aws, move.upgrade, move.source)
     if move.fence and not refuses:
         raise RunbookError(f"{move.source.id} still takes writes although {move.fence} was set.", "Nothing is deleted. See that its parameter group is in effect, then resume the run.")
     comparison = _compare_after(aws, move, arrivals) if arrivals.running else done.comparison
@@ -359,7 +371,9 @@ def _late_writes(aws: Aws, move: Move, changes: Changes, arrivals: Changes) -> t
         left = recall("switch")
         missed = _writes_since(aws, move.upgrade, move.source, left["marks"]) if left else 0
         if missed:
-            raise RunbookError(f"{missed} writes reached {move.source.id} after the switch while no process was watching.", "Nothing is deleted. Compare the two groups and carry these keys to the new one by hand; a roll back would lose them.")
+            with open_shards(aws, move.upgrade, move.source, "late") as shards:
+                note("switch", {**left, "marks": in_parallel(clients.write_mark, shards)})
+            raise RunbookError(f"{missed} writes reached {move.source.id} after the switch while no process was watching.", "Nothing is deleted. Compare the two groups and carry these keys to the new one by hand, then resume: the run goes on. A roll back would lose them.")
         return 0, 0
     with open_pairs(aws, move.upgrade, move.source, move.target, "late") as pairs:
         counts = in_parallel(_late_writes_of_shard, pairs, changes.captures, arrivals.captures)
@@ -386,8 +400,8 @@ def _compare_after(aws: Aws, move: Move, arrivals: Changes) -> Verified:
     return verified(found.without(touched), meanwhile=len(found.keys() & touched))
 
 
-def _refuses_writes(aws: Aws, move: Move) -> bool:
-    """True where every shard of the left group refuses a write for want of replicas."""
+def _refuses_writes(aws: Aws, upgrade: Upgrade, group: Group) -> bool:
+    """True where every shard of the group refuses a write for want of replicas."""
 
     def refuses(shard: redis.Redis, key: str) -> bool:
         try:
@@ -396,8 +410,8 @@ def _refuses_writes(aws: Aws, move: Move) -> bool:
             return "NOREPLICAS" in str(error)
         return False
 
-    with open_shards(aws, move.upgrade, move.source, "fence") as shards:
-        return all(in_parallel(refuses, shards, [key_of_shard(one, f"{OURS}:fence") for one in move.source.shards]))
+    with open_shards(aws, upgrade, group, "fence") as shards:
+        return all(in_parallel(refuses, shards, [key_of_shard(one, f"{OURS}:fence") for one in group.shards]))
 
 
 def _disconnect(aws: Aws, move: Move) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -63,7 +64,7 @@ def survey(aws: Aws, upgrade: Upgrade) -> Survey:
     data = _look_inside(aws, upgrade, old)
     fence = fence_parameter(parameters)
     checks = [
-        _state(old), _alone(aws, upgrade, old), _scope(upgrade, old), _version(aws, upgrade, old), _names(aws, upgrade), _notifications(upgrade, old, parameters), _fence(upgrade, fence),
+        _state(old), _other_run(upgrade, old), _alone(aws, upgrade, old), _scope(upgrade, old), _version(aws, upgrade, old), _names(aws, upgrade), _notifications(upgrade, old, parameters), _fence(upgrade, fence),
         _parameters(upgrade, changed, new), _quota(aws, upgrade, old), _node_type(aws, upgrade, old), _memory(aws, upgrade, old, data), *_bucket(aws, upgrade, old), *_setting(aws, upgrade, old), *data.checks,
     ]  # fmt: skip
     notifications = parameters.get(NOTIFY, {}).get("ParameterValue", "")
@@ -108,6 +109,8 @@ def _look_inside(aws: Aws, upgrade: Upgrade, old: Group) -> _Inside:
         facts = on_all(aws, upgrade, old, clients.server_facts, "preflight")
         connected = connected_clients(aws, upgrade, old)
         allowed = all(on_all(aws, upgrade, old, clients.pause_allowed, "preflight"))
+        if upgrade.keeps_writes:
+            on_all(aws, upgrade, old, clients.try_subscribing, "preflight")
     except Exception as error:
         return _Inside(default, 0, 0, (_unreachable(old, error),))
     who = ", ".join(sorted({row.address + (f" ({row.client})" if row.client else "") for row in connected.rename(columns={"name": "client"}).itertuples()})[:5])
@@ -150,6 +153,13 @@ def _state(old: Group) -> Check:
     if old.pending:
         return Check(name, "fail", f"pending: {', '.join(old.pending)}", "Apply the pending changes first: a pending scale-up blocks the upgrade.")
     return Check(name, "pass", f"{old.cluster or old.id} is available, {old.mode}, {len(old.members)} nodes")
+
+
+def _other_run(upgrade: Upgrade, old: Group) -> Check | None:
+    """Another run's temporary parameter group would be taken for the group's own."""
+    if old.parameter_group == upgrade.named("watch") or not re.search(r"-watch-[0-9a-f]{4}$", old.parameter_group):
+        return None
+    return Check("no other run moves the group", "fail", f"{old.id} uses {old.parameter_group}, the temporary parameter group of another run", "Finish that run, or roll it back.")
 
 
 def _alone(aws: Aws, upgrade: Upgrade, old: Group) -> Check | None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import pandas as pd
 
-from helpers.aws import Aws, RunbookError, effect, planning, wait
-from helpers.elasticache import clients
+from helpers.aws import Aws, RunbookError, effect, planning
 from helpers.elasticache.adapters import is_at, read_setting
-from helpers.elasticache.connections import connected_clients, in_parallel, open_shards
+from helpers.elasticache.connections import check_logins
 from helpers.elasticache.cutover import Switched
-from helpers.elasticache.groups import Group, delete_group, group_state
+from helpers.elasticache.groups import Group, delete_group, describe_group, group_state
 from helpers.elasticache.parameter_groups import NOTIFY, delete_parameter_group, set_parameters
 from helpers.elasticache.preflight import Survey
+from helpers.elasticache.quiet import await_quiet
 from helpers.elasticache.snapshots import ensure_snapshot
 from helpers.elasticache.upgrade import Upgrade
 
-PATIENCE = 10.0  # how many times the asked quiet time is waited for
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,8 @@ def delete_old(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, switched: 
     if group_state(aws, old.id) not in ("absent", "deleting"):
         _still_switched(aws, upgrade, switched)
         if not planning():
-            _await_quiet(aws, upgrade, old)
+            check_logins(aws, upgrade, describe_group(aws, upgrade.new_group))
+            await_quiet(aws, upgrade, old, "so it is not deleted")
         ensure_snapshot(aws, old.id, final)
     delete_group(aws, old.id)
     delete_parameter_group(aws, upgrade.named("watch"))
@@ -72,23 +71,3 @@ def _still_switched(aws: Aws, upgrade: Upgrade, switched: Switched) -> None:
     now = read_setting(aws, upgrade.parameter)
     if not is_at(now, switched.after) and not planning():
         raise RunbookError(f"{upgrade.parameter} holds {now.value!r}, not the new endpoint {switched.after!r}: the old group is not deleted.", "Find out who changed it and why.")
-
-
-def _await_quiet(aws: Aws, upgrade: Upgrade, old: Group) -> None:
-    """Wait until the old group had neither a client nor a write for `quiet_seconds`; bounded."""
-    with open_shards(aws, upgrade, old, "quiet") as shards:
-        marks, since, who = in_parallel(clients.write_mark, shards), time.monotonic(), pd.DataFrame()
-
-        def state() -> str:
-            nonlocal marks, since, who
-            who = connected_clients(aws, upgrade, old)
-            if len(who) or any(in_parallel(clients.writes_since, shards, marks)):
-                marks, since = in_parallel(clients.write_mark, shards), time.monotonic()
-            left = upgrade.quiet_seconds - (time.monotonic() - since)
-            return "quiet" if left <= 0 else f"{len(who)} clients, {left:.0f} s of quiet to go"
-
-        try:
-            wait(f"{old.id} quiet", state, until=("quiet",), timeout=PATIENCE * max(upgrade.quiet_seconds, 1))
-        except RunbookError as error:
-            named = ", ".join(f"{row.address} {row.client}" for row in who.rename(columns={"name": "client"}).itertuples()) or "nobody is connected, but writes arrive"
-            raise RunbookError(f"{old.id} is still used, so it is not deleted: {named}.", "Move these clients to the new endpoint, then resume the run.") from error

@@ -230,9 +230,11 @@ def upgrade_engine(aws: Aws, upgrade: Upgrade, found: Survey, group: Group) -> U
     before = describe_group(aws, group.id)
     if before.status == "modifying" and not planning():  # asked for by a process that was killed, or something else
         before = wait_available(aws, group.id)
-    if before.status != "modifying" and (before.engine, minor(before.engine_version)) != (upgrade.engine, minor(upgrade.version)):
+    version = {} if (before.engine, minor(before.engine_version)) == (upgrade.engine, minor(upgrade.version)) else {"Engine": upgrade.engine, "EngineVersion": upgrade.version}
+    # where only the version stays, the parameter group still must change: the old group will be fenced by its own
+    if before.status != "modifying" and (version or before.parameter_group == upgrade.named("watch")):
         parameters = _ensure_new_parameters(aws, upgrade, found)
-        aws.client("elasticache").modify_replication_group(ReplicationGroupId=group.id, Engine=upgrade.engine, EngineVersion=upgrade.version, CacheParameterGroupName=parameters, ApplyImmediately=True)
+        aws.client("elasticache").modify_replication_group(ReplicationGroupId=group.id, **version, CacheParameterGroupName=parameters, ApplyImmediately=True)
     after = wait_available(aws, group.id)
     if (after.engine, minor(after.engine_version)) != (upgrade.engine, minor(upgrade.version)) and not planning():
         raise RunbookError(f"{group.id} runs {after.engine} {after.engine_version}, not {upgrade.engine} {upgrade.version}.", "Look at its events, then resume the run.")

@@ -59,7 +59,8 @@ class Upgrade:
 
     def named(self, what: str) -> str:
         """A name of at most 40 characters for something this run creates: `sessions-backup-3fa9`."""
-        return f"{self.group[: 38 - len(what) - len(self.tag)].rstrip('-')}-{what}-{self.tag}"  # AWS refuses two hyphens in a row
+        what = what.replace(".", "-")  # a family, redis6.x; AWS takes letters, digits and single hyphens
+        return f"{self.group[: 38 - len(what) - len(self.tag)].rstrip('-')}-{what}-{self.tag}"
 
 
 def from_parameters(run_id: str, parameters: dict[str, Any]) -> Upgrade:

@@ -110,6 +110,30 @@ def test_in_place_the_group_is_upgraded_with_no_acknowledged_write_lost_and_no_w
     assert "AWS offers no downgrade" in back.stderr
 
 
+def test_a_group_rebuilt_on_its_own_version_takes_writes(house: Any) -> None:
+    done = house.apply("v", "-p", "engine=redis", "-p", "engine_version=6.2", "-p", "test_failover=false")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    (new,) = house.groups()
+    before = house.audited()["acknowledged_writes"]
+    house.poll(lambda: house.audited()["acknowledged_writes"] > before + 100, "the application to write")
+    assert (house.audited()["acknowledged_writes_lost"], house.endpoint()) == (0, house.entry(new))
+
+
+def test_a_roll_back_that_was_killed_while_carrying_back_is_done_again(house: Any) -> None:
+    before = house.endpoint()
+    assert house.apply("w", "-p", "test_failover=false", approve="switch").returncode == 3
+    done = len(_calls(house, "w"))
+    back = subprocess.Popen(house.command("rollback", "w", "--approve", "rollback"), env=house.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    house.poll(lambda: any(call[:2] == ("redis", "RESTORE") for call in _calls(house, "w")[done:]) or back.poll() is not None, "the first keys carried back")
+    assert back.poll() is None
+    back.kill()
+    back.wait()
+    again = house.runbook("rollback", "w", "--approve", "rollback")
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr
+    report = house.audited()
+    assert (house.groups(), house.endpoint(), report["acknowledged_writes_lost"], report["endpoint"]) == (["sessions"], before, 0, before)
+
+
 def test_without_approval_it_stops_before_the_switch_and_rolls_back_to_the_start(house: Any) -> None:
     before = house.endpoint()
     assert house.apply("g", approve="").returncode == 3
