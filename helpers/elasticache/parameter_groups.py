@@ -99,9 +99,9 @@ def ensure_parameter_group(aws: Aws, name: str, family: str, values: dict[str, s
     set_parameters(aws, name, values)
 
 
-def set_parameters(aws: Aws, name: str, values: dict[str, str]) -> None:
-    """Give parameters of a custom group these values, where they have others (at most 20 a call)."""
-    now = parameters_of(aws, name)
+def set_parameters(aws: Aws, name: str, values: dict[str, str], *, always: bool = False) -> None:
+    """Give parameters of a custom group these values, where they have others (at most 20 a call); `always`: without a look."""
+    now = {} if always else parameters_of(aws, name)
     wanted = [{"ParameterName": key, "ParameterValue": value} for key, value in sorted(values.items()) if now.get(key, {}).get("ParameterValue") != value]
     for first in range(0, len(wanted), 20):
         aws.client("elasticache").modify_cache_parameter_group(CacheParameterGroupName=name, ParameterNameValues=wanted[first : first + 20])

@@ -60,7 +60,7 @@ def survey(aws: Aws, upgrade: Upgrade) -> Survey:
     parameters = parameters_of(aws, old.parameter_group)
     mode = {CLUSTER: "yes"} if old.cluster_mode else {}
     changed = {name: value for name, value in changed_parameters(aws, old.parameter_group).items() if name != CLUSTER}
-    new = carried(changed, defaults_of(aws, upgrade.family))
+    new = carried(changed, defaults_of(aws, upgrade.family)) if changed else Carried({}, {}, ())
     data = _look_inside(aws, upgrade, old)
     fence = fence_parameter(parameters)
     checks = [

@@ -63,7 +63,7 @@ def delete_old(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, switched: 
         ensure_snapshot(aws, old.id, final)
     delete_group(aws, old.id)
     delete_parameter_group(aws, upgrade.named("watch"))
-    set_parameters(aws, upgrade.named(upgrade.family), {NOTIFY: found.notifications})
+    set_parameters(aws, upgrade.named(upgrade.family), {NOTIFY: found.notifications}, always=True)  # a plan cannot see what is planned for it
     return Deleted(old.id, final, upgrade.quiet_seconds)
 
 

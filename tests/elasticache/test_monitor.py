@@ -73,7 +73,7 @@ def test_an_interrupt_ends_the_watch_at_the_server_too(client, until):
     # a background job of a shell is started with interrupts ignored
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+        threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
         with pytest.raises(KeyboardInterrupt):
             monitor.watch(client, seconds=30)
     finally:

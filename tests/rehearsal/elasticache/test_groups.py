@@ -176,7 +176,6 @@ def test_what_comes_later_is_refused_and_not_pretended(sessions: Any) -> None:
         (client.create_serverless_cache, {"ServerlessCacheName": "s", "Engine": "redis"}),
         (client.create_global_replication_group,
          {"GlobalReplicationGroupIdSuffix": "g", "PrimaryReplicationGroupId": "sessions"}),
-        (client.delete_replication_group, {"ReplicationGroupId": "sessions", "RetainPrimaryCluster": True}),
     ):  # fmt: skip
         assert sessions.refusal(call, **options) == "InvalidParameterCombination"
         assert "not offered by the local cloud yet" in sessions.last_message
