@@ -69,8 +69,8 @@ def test_a_pause_holds_writes_lets_reads_pass_and_ends(server, ours, until):
 
 
 def test_a_forgotten_pause_cannot_last_long(ours):
-    with pytest.raises(ValueError, match="60000"):
-        pause_writes(ours, 10 * 60_000)
+    with pytest.raises(ValueError, match="900000"):
+        pause_writes(ours, 20 * 60_000)
 
 
 def test_whether_a_pause_is_allowed_is_found_out_without_pausing(server, ours):
