@@ -2,8 +2,8 @@
 
 Both servers are asked the same at once, in pipelines of short commands that hold up nobody: types, expiries
 and sizes first, then the values. Where both answer in the same bytes nothing is parsed; values too
-large to be read at once are read in chunks. The time that the servers take decides how many keys they
-are asked for at a time. What differs is looked at again, a moment later, so that a key that expired or
+large to be read at once are read in chunks. How long the servers keep a PING waiting decides how many keys
+they are asked for at a time. What differs is looked at again, a moment later, so that a key that expired or
 changed between two reads is not taken for a loss.
 """
 
@@ -62,7 +62,7 @@ from helpers.elasticache.wire import (
 Key = tuple[int, bytes]
 
 KINDS = ("missing", "extra", "changed", "ttl")
-# Our calls are answered within about so long: others wait no longer for theirs, and mostly much shorter.
+# Others wait for their answers no longer than about so long because of us.
 LATENCY_MS = 5.0
 # A differing key is looked at so many times in all, with such a pause between.
 LOOKS = 3
@@ -191,9 +191,9 @@ def compare(
     are glob patterns of keys to leave out, as KEYS takes them. The servers may be nodes of clusters
     that hold the same slots.
 
-    `latency_ms` is how long a server may take to answer us, the network's share apart; the number of keys
-    asked for at a time, `batch` at most, follows from it. We ask for fewer, and then more rarely, while
-    others keep a server busy.
+    `latency_ms` is how long others may wait for a server because of us, the network's share apart: a PING
+    of ours tells, a hundred times a second. When it takes longer, whoever it is that keeps the server
+    busy, we ask for fewer keys at a time (`batch` at most), and then more rarely.
 
     `checkpoint` is called about once a second with where the comparison is and what it found: plain
     data that JSON can hold. With it as `resume`, and otherwise the same arguments, a comparison goes
@@ -269,7 +269,7 @@ def compare_keys(
     began = time.perf_counter()
     wanted, first = by_database(set(keys)), _Findings()
     total = sum(map(len, wanted.values()))
-    with _bar(progress, total) as bar, _Look(source, target, ttl_tolerance_ms, Pace()) as look:
+    with _bar(progress, total) as bar, _Look(source, target, ttl_tolerance_ms) as look:
         for number, names in wanted.items():
             for piece in look.at(number, map(Piece, batches(names, batch)), first):
                 first.compared += len(piece.keys)
@@ -305,7 +305,6 @@ class Piece:
 
     keys: Sequence[bytes]
     cursor: bytes | None = None
-    sent: float = 0.0
     bulks: list[bytes] = field(default_factory=list)
 
 
@@ -394,36 +393,34 @@ class _Comparing:
         """Compare all that is left to compare."""
         began = time.perf_counter() - self._seconds
         saved = time.perf_counter()
-        with Pair(self.source, self.target) as naming, Wire(self.source) as asking:
-            pace = Pace(self.latency_ms, self.batch, naming.round_trip())
-            with _Look(self.source, self.target, self.tolerance_ms, pace) as look:
-                for number, turn, cursor in self._places():
-                    for piece in self._turn(number, turn, cursor, naming, asking, look):
-                        if turn == 0:
-                            self.found.compared += len(piece.keys)
-                        self.shared.advance(len(piece.keys) if turn == 0 else 0)
-                        now = time.perf_counter()
-                        if piece.cursor is not None:
-                            self._place, self._seconds = _following(number, turn, piece.cursor), now - began
-                            if now - saved > CHECKPOINT_S:
-                                self.saved, saved = self._state(), now
-                                self.shared.save()
-                        pace.wait()
+        with ExitStack() as opened:
+            naming, waiting = (opened.enter_context(Pair(self.source, self.target)) for _ in range(2))
+            asking = opened.enter_context(Wire(self.source))
+            look = opened.enter_context(_Look(self.source, self.target, self.tolerance_ms))
+            pace = Pace(lambda: waiting.ask([("PING",)]), self.latency_ms, self.batch)
+            for number, turn, cursor in self._places():
+                naming.select(number)
+                if turn == 0:
+                    done = look.at(number, _pieces(naming.source, self.wanted, cursor, pace), self.found)
+                else:
+                    asking.select(number)
+                    pieces = _pieces(naming.target, self.wanted, cursor, pace)
+                    done = _extras(asking, naming.source, number, pieces, self.found)
+                for piece in done:
+                    if turn == 0:
+                        self.found.compared += len(piece.keys)
+                    self.shared.advance(len(piece.keys) if turn == 0 else 0)
+                    now = time.perf_counter()
+                    if piece.cursor is not None:
+                        self._place, self._seconds = _following(number, turn, piece.cursor), now - began
+                        if now - saved > CHECKPOINT_S:
+                            self.saved, saved = self._state(), now
+                            self.shared.save()
+                    pace.wait()
         compared = self.found.compared
         self.found = _look_again(self.source, self.target, self.found, self.tolerance_ms, were_there=True)
         self.found.compared = compared + sum(kind == "extra" for kind in self.found.kinds.values())
         self._seconds = time.perf_counter() - began
-
-    def _turn(
-        self, number: int, turn: int, cursor: bytes, naming: Pair, asking: Wire, look: _Look
-    ) -> Iterator[Piece]:
-        """Compare the keys that the source names, or ask it for those that the target names; yield them then."""
-        naming.select(number)
-        if turn == 0:
-            return look.at(number, _pieces(naming.source, self.wanted, cursor, look.pace), self.found)
-        asking.select(number)
-        pieces = _pieces(naming.target, self.wanted, cursor, None)
-        return _extras(asking, naming.source, number, pieces, self.found, look.pace)
 
     def result(self) -> Comparison:
         """Return what was found."""
@@ -460,27 +457,26 @@ def _bar(progress: bool, total: int) -> tqdm[Any]:
 
 
 def _pieces(
-    naming: Wire, wanted: Callable[[list[bytes]], list[bytes]], cursor: bytes, pace: Pace | None
+    naming: Wire, wanted: Callable[[list[bytes]], list[bytes]], cursor: bytes, pace: Pace
 ) -> Iterator[Piece]:
-    """Yield all keys of the wire's database from `cursor` on, as many at a time as `pace` or SCAN says."""
+    """Yield all keys of the wire's database from `cursor` on, as many at a time as `pace` says."""
     for following, named in scan_from(naming, cursor, SCAN_COUNT):
         keys = wanted(named)
-        pieces = [Piece(each) for each in batches(keys, pace.size if pace else len(keys) or 1)] or [Piece(keys)]
+        pieces = [Piece(each) for each in batches(keys, pace.size)] or [Piece(keys)]
         pieces[-1].cursor = following
         yield from pieces
 
 
 def _extras(
-    asking: Wire, again: Wire, number: int, pieces: Iterable[Piece], found: _Findings, pace: Pace
+    asking: Wire, again: Wire, number: int, pieces: Iterable[Piece], found: _Findings
 ) -> Iterator[Piece]:
     """Note in `found` the keys of `pieces` that the asked server has not; yield each piece then."""
 
     def ask(piece: Piece) -> None:
-        piece.sent = pace.waited
         asking.send(_exists(asking, piece.keys))
 
     def note(piece: Piece) -> Piece:
-        counts = checked(pace.answer(piece.sent, lambda: asking.receive(len(_exists(asking, piece.keys)))))
+        counts = checked(asking.receive(len(_exists(asking, piece.keys))))
         # EXISTS counts a key as often as it is named, as SCAN may name it twice.
         if sum(counts) != len(piece.keys):
             there = checked(again.ask([("EXISTS", key) for key in piece.keys]))
@@ -513,7 +509,7 @@ def _look_again(
             break
         time.sleep(LOOK_AGAIN_S)
         again = _Findings(expired=found.expired)
-        with _Look(source, target, tolerance_ms, Pace()) as look:
+        with _Look(source, target, tolerance_ms) as look:
             for number, names in by_database(found.kinds).items():
                 for _ in look.at(number, map(Piece, batches(names, LOOK_BATCH)), again):
                     pass
@@ -529,8 +525,8 @@ class _Look:
     before we have dealt with the replies to the last.
     """
 
-    def __init__(self, source: redis.Redis, target: redis.Redis, tolerance_ms: int, pace: Pace) -> None:
-        self.tolerance_ms, self.pace = tolerance_ms, pace
+    def __init__(self, source: redis.Redis, target: redis.Redis, tolerance_ms: int) -> None:
+        self.tolerance_ms = tolerance_ms
         with ExitStack() as opened:
             self.facts, self.values, self.chunks = (opened.enter_context(Pair(source, target)) for _ in range(3))
             self._opened = opened.pop_all()
@@ -553,15 +549,13 @@ class _Look:
         return (piece for piece in done if piece is not None)
 
     def _ask_facts(self, piece: Piece) -> None:
-        piece.sent = self.pace.waited
         piece.bulks = list(map(bulk, piece.keys))
         self.facts.send_packed(look_packed(piece.bulks))
 
     def _sort(self, number: int, piece: Piece, found: _Findings) -> list[_Part]:
         """Note absent keys, other types and expiries; return what is left to be compared by value."""
         keys = piece.keys
-        replies = self.pace.answer(piece.sent, lambda: self.facts.receive(1 + len(LOOK) * len(keys)))
-        ours, theirs = map(facts, replies)
+        ours, theirs = map(facts, self.facts.receive(1 + len(LOOK) * len(keys)))
         here, there = milliseconds(ours[0]), milliseconds(theirs[0])
         kinds, its_kinds = ours[1::3], theirs[1::3]
         left, its_left = np.array(ours[2::3], float), np.array(theirs[2::3], float)
@@ -580,7 +574,6 @@ class _Look:
         return _parts(piece, kinds, sizes, apart)
 
     def _ask_values(self, part: _Part) -> None:
-        part.sent = self.pace.waited
         bulks, kinds = part.piece.bulks, part.kinds
         reads = [[READ_SHAPE[kinds[place]] % bulks[place] for place in places] for places in part.sections if places]
         self.values.send_marked(*map(b"".join, reads))
@@ -590,7 +583,7 @@ class _Look:
         keys, kinds = part.piece.keys, part.kinds
         unequal: list[int] = []
         for places in filter(None, part.sections):
-            ours, theirs = self.pace.answer(part.sent, self.values.receive_marked)
+            ours, theirs = self.values.receive_marked()
             # An error reply says nothing of the value, though it be the same one.
             if ours != theirs or ours.startswith(b"-") or b"\r\n-" in ours:
                 replies = [_readable(parsed(data, len(places))) for data in (ours, theirs)]
@@ -621,7 +614,6 @@ class _Part:
     sections: tuple[list[int], ...] = field(default_factory=lambda: ([], [], []))
     large: list[int] = field(default_factory=list)
     last: bool = False
-    sent: float = 0.0
 
 
 def _parts(piece: Piece, kinds: list[bytes], sizes: np.ndarray[Any, Any], apart: np.ndarray[Any, Any]) -> list[_Part]:

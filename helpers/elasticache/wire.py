@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -191,15 +190,6 @@ class Pair:
     def receive_marked(self) -> tuple[bytes, bytes]:
         """Return what both servers replied to the next part, in the bytes in which it came."""
         return self.source.receive_marked(), self.target.receive_marked()
-
-    def round_trip(self) -> float:
-        """Return the seconds that both servers take at least to answer a command that is no work."""
-        taken = []
-        for _ in range(5):
-            began = time.perf_counter()
-            self.ask([("PING",)])
-            taken.append(time.perf_counter() - began)
-        return min(taken)
 
     def send_packed(self, data: bytes) -> None:
         """Send both servers commands that are packed already."""

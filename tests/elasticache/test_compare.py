@@ -21,6 +21,7 @@ from helpers.elasticache.pace import FIRST, LEAST, Pace
 
 # `helpers.elasticache.compare` is the function.
 compare_module = sys.modules[compare.__module__]
+pace_module = sys.modules[Pace.__module__]
 
 
 def kinds(comparison) -> dict[tuple[int, str], str]:
@@ -328,33 +329,59 @@ def test_a_state_of_another_process_starts_a_comparison_anew(source, target, int
     assert again.keys_compared == 2000 and kinds(again) == {(0, "key:1"): "changed"}
 
 
-def test_slow_answers_make_calls_smaller_and_then_rarer():
-    pace = Pace(latency_ms=10, most=500)
+def test_slow_answers_make_calls_smaller_and_then_rarer(monkeypatch):
+    slow: list[float] = [0.0]
+    pace = Pace(lambda: time.sleep(slow[0]), latency_ms=10, most=500)
+    monkeypatch.setattr(pace_module, "ASK_EVERY_S", 0)
     assert pace.size == FIRST
-    for _ in range(30):
-        pace.answer(pace.waited, lambda: time.sleep(0.02))
+    slow[0] = 0.02
+    for _ in range(12):
+        pace.wait()
     assert pace.size == LEAST
     began = time.monotonic()
     pace.wait()
-    assert time.monotonic() - began >= 0.02
+    assert time.monotonic() - began >= 0.04
 
 
-def test_quick_answers_make_calls_larger_up_to_the_most():
-    pace = Pace(latency_ms=10_000, most=150)
-    for _ in range(100):
-        pace.answer(pace.waited, lambda: None)
+def test_quick_answers_make_calls_larger_up_to_the_most(monkeypatch):
+    monkeypatch.setattr(pace_module, "ASK_EVERY_S", 0)
+    pace = Pace(lambda: None, latency_ms=10_000, most=150)
+    for _ in range(10):
+        pace.wait()
     assert pace.size == 150
-    began = time.monotonic()
-    pace.wait()
-    assert time.monotonic() - began < 1
 
 
-def test_what_we_do_ourselves_does_not_count_as_a_slow_answer():
-    pace = Pace(latency_ms=10, most=500)
-    sent = pace.waited
-    time.sleep(0.05)
-    pace.answer(sent, lambda: None)
+def test_a_far_server_is_not_taken_for_a_busy_one(monkeypatch):
+    monkeypatch.setattr(pace_module, "ASK_EVERY_S", 0)
+    pace = Pace(lambda: time.sleep(0.05), latency_ms=40, most=500)
+    for _ in range(10):
+        pace.wait()
     assert pace.size > FIRST
+
+
+def test_a_comparison_makes_way_for_others_who_keep_a_server_busy(source, target, old_server):
+    for client in (source, target):
+        pipe = client.pipeline(transaction=False)
+        for number in range(2000):
+            pipe.set(f"key:{number}", number)
+        pipe.execute()
+    done = threading.Event()
+
+    def keep_busy() -> None:
+        with old_server.client() as client:
+            while not done.is_set():
+                client.eval("local n = 0; for i = 1, 2000000 do n = n + i end", 0)
+
+    freely = quietly(source, target, latency_ms=60_000)
+    busy = threading.Thread(target=keep_busy)
+    busy.start()
+    try:
+        making_way = quietly(source, target, latency_ms=1)
+    finally:
+        done.set()
+        busy.join()
+    assert freely.equal and making_way.equal and making_way.keys_compared == 2000
+    assert making_way.seconds > 2 * freely.seconds and making_way.seconds > 0.3
 
 
 NAMES = st.binary(max_size=3) | st.sampled_from([b"a", b"b", b"\xff", b"\r\n"])
