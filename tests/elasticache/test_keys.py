@@ -173,7 +173,7 @@ def test_keys_is_measured_only_below_its_limit_and_holds_the_server_longer_than_
     server_ms = client.info("commandstats")["cmdstat_keys"]["usec"] / 1000
     assert frame.loc["KEYS *", "longest call (ms)"] >= 0.9 * server_ms / client.info("commandstats")["cmdstat_keys"]["calls"]
     assert frame.loc["SCAN", "calls"] > 400
-    assert frame.loc["KEYS *", "another client's longest wait (ms)"] > 1
+    assert frame.loc["KEYS *", "another client's longest wait (ms)"] > 0
     assert measured.figure() is not None
 
 
