@@ -1,8 +1,9 @@
 """Compare two Redis or Valkey servers key by key: every type, every database, every TTL.
 
-Both servers are asked the same at once, in pipelines of short commands that hold up nobody: types, expiries
+Both servers are asked at once, in pipelines of short commands that hold up nobody: expiries, types
 and sizes first, then the values. Where both answer in the same bytes nothing is parsed; values too
-large to be read at once are read in chunks. How long the servers keep a PING waiting decides how many keys
+large to be read at once are read in chunks. Keys that the target alone has are found by sums over the names
+of both servers, so that names are looked up only where the sums differ. How long the servers keep a small question waiting decides how many keys
 they are asked for at a time. What differs is looked at again, a moment later, so that a key that expired or
 changed between two reads is not taken for a loss.
 """
@@ -12,7 +13,6 @@ from __future__ import annotations
 import fnmatch
 import html
 import itertools
-import operator
 import re
 import sys
 import threading
@@ -28,26 +28,26 @@ import pandas as pd
 import redis
 from tqdm.auto import tqdm
 
-from helpers.elasticache.pace import Pace
+from helpers.elasticache.pace import Pace, Waiting
 from helpers.elasticache.values import (
-    LOOK,
+    EXPIRY,
+    KIND,
     READ,
     READ_STREAM,
+    SIZE,
     WHOLE_BYTES,
-    Seen,
     changed_meanwhile,
     facts,
-    look_packed,
     same,
     same_in_chunks,
-    seen,
 )
 from helpers.elasticache.wire import (
+    TIME,
     Command,
     Pair,
     Wire,
     batches,
-    bulk,
+    bulks,
     by_database,
     checked,
     databases,
@@ -56,10 +56,13 @@ from helpers.elasticache.wire import (
     parsed,
     scan_from,
     shape,
+    shaped,
     together,
 )
 
 Key = tuple[int, bytes]
+# Picks the keys that matter out of some.
+Wanted = Callable[[list[bytes]], list[bytes]]
 
 KINDS = ("missing", "extra", "changed", "ttl")
 # Others wait for their answers no longer than about so long because of us.
@@ -78,9 +81,16 @@ ORDERED_HASH_BYTES = 512
 # How a key is compared that is of no type in SECTION: in chunks, or not at all as it differs already.
 LARGE, APART = b"large", b"apart"
 READ_SHAPE = {kind: shape(command) for kind, command in (READ | READ_STREAM).items()}
-# SCAN names about so many keys at a time: half a millisecond of work.
-SCAN_COUNT = 500
-ABSENT = -2
+# What is asked of a key before its value. Its type and size are those that the target has, so that the source,
+# which has users, is asked for no more than it must be.
+SOURCE_FACTS = (EXPIRY,)
+TARGET_FACTS = (KIND, EXPIRY, SIZE)
+# SCAN names about so many keys at a time: a third of a millisecond of work.
+SCAN_COUNT = 256
+# The names of a database's keys are summed up in so many sums.
+SUMS = 1 << 16
+# PTTL of a key that is not there, and TYPE.
+ABSENT, NO_KIND = -2, b"none"
 SHOWN = 20
 
 
@@ -178,7 +188,7 @@ def compare(
     target: redis.Redis,
     *,
     ttl_tolerance_ms: int = 2000,
-    batch: int = 512,
+    batch: int = SCAN_COUNT,
     ignore: Collection[str | bytes] = (),
     progress: bool = True,
     latency_ms: float = LATENCY_MS,
@@ -191,8 +201,8 @@ def compare(
     are glob patterns of keys to leave out, as KEYS takes them. The servers may be nodes of clusters
     that hold the same slots.
 
-    `latency_ms` is how long others may wait for a server because of us, the network's share apart: a PING
-    of ours tells, a hundred times a second. When it takes longer, whoever it is that keeps the server
+    `latency_ms` is how long others may wait for a server because of us, the network's share apart: its answers to
+    TIME tell, a hundred times a second. When it takes longer, whoever it is that keeps the server
     busy, we ask for fewer keys at a time (`batch` at most), and then more rarely.
 
     `checkpoint` is called about once a second with where the comparison is and what it found: plain
@@ -218,7 +228,7 @@ def compare_shards(
     pairs: Sequence[tuple[redis.Redis, redis.Redis]],
     *,
     ttl_tolerance_ms: int = 2000,
-    batch: int = 512,
+    batch: int = SCAN_COUNT,
     ignore: Collection[str | bytes] = (),
     progress: bool = True,
     latency_ms: float = LATENCY_MS,
@@ -285,7 +295,7 @@ def text(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
 
 
-def _wanted(ignore: Collection[str | bytes]) -> Callable[[list[bytes]], list[bytes]]:
+def _wanted(ignore: Collection[str | bytes]) -> Wanted:
     """Return a function that drops the ignored keys of a list."""
     if not ignore:
         return lambda keys: keys
@@ -306,6 +316,42 @@ class Piece:
     keys: Sequence[bytes]
     cursor: bytes | None = None
     bulks: list[bytes] = field(default_factory=list)
+
+
+class _Names:
+    """The names of the keys of a database on both servers, as the differences of sums of their 64-bit hashes.
+
+    A sum is equal where both have the same names, and hardly elsewhere: one name too much changes it always,
+    several at once leave it alone once in 2**64.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._differences = np.zeros(SUMS, np.uint64)
+
+    def of_source(self, keys: list[bytes]) -> list[bytes]:
+        """Note keys of the source; return those that are wanted."""
+        kept = self._wanted(keys)
+        hashes = _hashes(kept)
+        np.add.at(self._differences, hashes % SUMS, hashes)
+        return kept
+
+    def of_target(self, keys: list[bytes]) -> None:
+        """Note keys of the target."""
+        hashes = _hashes(self._wanted(keys))
+        np.subtract.at(self._differences, hashes % SUMS, hashes)
+
+    def apart(self) -> Wanted | None:
+        """Return what picks the wanted keys that one of the servers alone may have; None when there are none."""
+        differs = self._differences != 0
+        if not differs.any():
+            return None
+        return lambda keys: list(itertools.compress(kept := self._wanted(keys), differs[_hashes(kept) % SUMS].tolist()))
+
+
+def _hashes(keys: Sequence[bytes]) -> np.ndarray[Any, Any]:
+    # The hash of nothing is 0, which would be no difference in a sum.
+    return np.fromiter(map(hash, keys), np.int64, len(keys)).view(np.uint64) + np.uint64(1)
 
 
 class _Stopped(Exception):
@@ -361,7 +407,7 @@ class _Comparing:
         target: redis.Redis,
         tolerance_ms: int,
         batch: int,
-        wanted: Callable[[list[bytes]], list[bytes]],
+        wanted: Wanted,
         latency_ms: float,
         shared: _Shared,
     ) -> None:
@@ -393,19 +439,25 @@ class _Comparing:
         """Compare all that is left to compare."""
         began = time.perf_counter() - self._seconds
         saved = time.perf_counter()
+        # Of all keys that the source has named in this database, when it was this comparison that asked for all.
+        names: _Names | None = None
         with ExitStack() as opened:
             naming, waiting = (opened.enter_context(Pair(self.source, self.target)) for _ in range(2))
             asking = opened.enter_context(Wire(self.source))
             look = opened.enter_context(_Look(self.source, self.target, self.tolerance_ms))
-            pace = Pace(lambda: waiting.ask([("PING",)]), self.latency_ms, self.batch)
+            pace = Pace([Waiting(waiting.source), Waiting(waiting.target)], self.latency_ms, self.batch)
             for number, turn, cursor in self._places():
                 naming.select(number)
                 if turn == 0:
-                    done = look.at(number, _pieces(naming.source, self.wanted, cursor, pace), self.found)
+                    names = _Names(self.wanted) if cursor == b"0" else None
+                    pieces = _pieces(naming.source, names.of_source if names else self.wanted, cursor, pace)
+                    done = look.at(number, _noting(pieces, names, naming.target), self.found)
                 else:
                     asking.select(number)
-                    pieces = _pieces(naming.target, self.wanted, cursor, pace)
+                    suspects = names.apart() if names else self.wanted
+                    pieces = _pieces(naming.target, suspects, cursor, pace) if suspects else iter([Piece([], b"0")])
                     done = _extras(asking, naming.source, number, pieces, self.found)
+                    names = None
                 for piece in done:
                     if turn == 0:
                         self.found.compared += len(piece.keys)
@@ -457,7 +509,7 @@ def _bar(progress: bool, total: int) -> tqdm[Any]:
 
 
 def _pieces(
-    naming: Wire, wanted: Callable[[list[bytes]], list[bytes]], cursor: bytes, pace: Pace
+    naming: Wire, wanted: Wanted, cursor: bytes, pace: Pace
 ) -> Iterator[Piece]:
     """Yield all keys of the wire's database from `cursor` on, as many at a time as `pace` says."""
     for following, named in scan_from(naming, cursor, SCAN_COUNT):
@@ -465,6 +517,19 @@ def _pieces(
         pieces = [Piece(each) for each in batches(keys, pace.size)] or [Piece(keys)]
         pieces[-1].cursor = following
         yield from pieces
+
+
+def _noting(pieces: Iterable[Piece], names: _Names | None, target: Wire) -> Iterator[Piece]:
+    """Yield `pieces`, noting as many names of the target in `names`, if any, on the way."""
+    if names is None:
+        yield from pieces
+        return
+    noted = (names.of_target(keys) for _, keys in scan_from(target, b"0", SCAN_COUNT))
+    for piece in pieces:
+        yield piece
+        next(noted, None)
+    for _ in noted:
+        pass
 
 
 def _extras(
@@ -549,33 +614,32 @@ class _Look:
         return (piece for piece in done if piece is not None)
 
     def _ask_facts(self, piece: Piece) -> None:
-        piece.bulks = list(map(bulk, piece.keys))
-        self.facts.send_packed(look_packed(piece.bulks))
+        piece.bulks = bulks(piece.keys)
+        self.facts.source.send_packed(TIME + shaped(piece.bulks, *SOURCE_FACTS))
+        self.facts.target.send_packed(TIME + shaped(piece.bulks, *TARGET_FACTS))
 
     def _sort(self, number: int, piece: Piece, found: _Findings) -> list[_Part]:
-        """Note absent keys, other types and expiries; return what is left to be compared by value."""
+        """Note absent keys and other expiries; return what is left to be compared by value."""
         keys = piece.keys
-        ours, theirs = map(facts, self.facts.receive(1 + len(LOOK) * len(keys)))
-        here, there = milliseconds(ours[0]), milliseconds(theirs[0])
-        kinds, its_kinds = ours[1::3], theirs[1::3]
-        left, its_left = np.array(ours[2::3], float), np.array(theirs[2::3], float)
-        sizes = np.maximum(ours[3::3], theirs[3::3])
+        ours = facts(self.facts.source.receive(1 + len(SOURCE_FACTS) * len(keys)), SOURCE_FACTS)
+        theirs = facts(self.facts.target.receive(1 + len(TARGET_FACTS) * len(keys)), TARGET_FACTS)
+        behind_ms = milliseconds(ours[0]) - milliseconds(theirs[0])
+        kinds, sizes = theirs[1::3], np.array(theirs[3::3])
+        left, its_left = np.array(ours[1:], float), np.array(theirs[2::3], float)
+        if NO_KIND in kinds:
+            its_left[[kind == NO_KIND for kind in kinds]] = ABSENT
         # Without a TTL the reply is -1, of an absent key -2.
         with_ttl = (left >= 0) & (its_left >= 0)
-        moved = np.where(with_ttl, np.abs(left - its_left + (here - there)) > self.tolerance_ms, left != its_left)
+        moved = np.where(with_ttl, np.abs(left - its_left + behind_ms) > self.tolerance_ms, left != its_left)
         apart = (left == ABSENT) | (its_left == ABSENT)
-        if kinds != its_kinds:
-            apart |= np.fromiter(map(operator.ne, kinds, its_kinds), bool, len(keys))
         for place in np.flatnonzero(apart).tolist():
-            one = seen(here, kinds[place], int(left[place]), 0)
-            other = seen(there, its_kinds[place], int(its_left[place]), 0)
-            _note_absent_or_other(number, keys[place], one, other, self.tolerance_ms, found)
+            _note_absent(number, keys[place], left[place], its_left[place], self.tolerance_ms, found)
         found.kinds.update({(number, keys[place]): "ttl" for place in np.flatnonzero(moved & ~apart).tolist()})
         return _parts(piece, kinds, sizes, apart)
 
     def _ask_values(self, part: _Part) -> None:
-        bulks, kinds = part.piece.bulks, part.kinds
-        reads = [[READ_SHAPE[kinds[place]] % bulks[place] for place in places] for places in part.sections if places]
+        keys, kinds = part.piece.bulks, part.kinds
+        reads = [[READ_SHAPE[kinds[place]] % keys[place] for place in places] for places in part.sections if places]
         self.values.send_marked(*map(b"".join, reads))
 
     def _compare(self, number: int, part: _Part, found: _Findings) -> Piece | None:
@@ -632,26 +696,22 @@ def _parts(piece: Piece, kinds: list[bytes], sizes: np.ndarray[Any, Any], apart:
     parts = []
     for start, end in itertools.pairwise(starts):
         part = _Part(piece, kinds)
-        note = {kind: part.sections[section].append for kind, section in SECTION.items()}
+        note = dict.fromkeys(ways, part.large.append)
+        note.update({kind: part.sections[section].append for kind, section in SECTION.items()})
         note[APART] = lambda place: None
-        for place in range(start, end):
-            note.get(ways[place], part.large.append)(place)
+        for place, way in enumerate(ways[start:end], start):
+            note[way](place)
         parts.append(part)
     parts[-1].last = True
     return parts
 
 
-def _note_absent_or_other(
-    number: int, key: bytes, one: Seen, other: Seen, tolerance_ms: int, found: _Findings
-) -> None:
-    """Note a key that has another type on the other server or is not there, if only because it expires."""
-    if one.kind and other.kind:
-        found.kinds[number, key] = "changed"
-        return
-    present = one if one.kind else other
-    if present.kind is None:
+def _note_absent(number: int, key: bytes, left: float, its_left: float, tolerance_ms: int, found: _Findings) -> None:
+    """Note a key that a server has not, if only because it expires, by how long (ms) each lets it live on."""
+    present = max(left, its_left)
+    if present == ABSENT:
         found.absent += 1
-    elif present.left_ms is not None and present.left_ms <= tolerance_ms:
+    elif 0 <= present <= tolerance_ms:
         found.expired += 1
     else:
-        found.kinds[number, key] = "missing" if one.kind else "extra"
+        found.kinds[number, key] = "missing" if its_left == ABSENT else "extra"

@@ -42,6 +42,7 @@ from helpers.elasticache.wire import (
     Wire,
     batches,
     bulk,
+    bulks,
     by_database,
     milliseconds,
     shape,
@@ -312,9 +313,9 @@ class _Copier:
 
     def _dump(self, keys: Sequence[bytes]) -> None:
         """Ask for the payloads, then for the expiries with the server's clock between them."""
-        bulks = list(map(bulk, keys))
-        times = [TIME + shaped(piece, ("PTTL", KEY)) for piece in batches(bulks, CLOCK_EVERY)]
-        self.pair.source.send_packed(shaped(bulks, ("DUMP", KEY)) + b"".join(times))
+        names = bulks(keys)
+        times = [TIME + shaped(piece, ("PTTL", KEY)) for piece in batches(names, CLOCK_EVERY)]
+        self.pair.source.send_packed(shaped(names, ("DUMP", KEY)) + b"".join(times))
 
     def _dumped(self, keys: Sequence[bytes]) -> list[tuple[bytes, bytes | None, int]]:
         """Return key, payload and expiry (ms since 1970, 0 for none); payload None when absent."""

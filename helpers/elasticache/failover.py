@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import threading
 import time
@@ -176,7 +177,7 @@ class Probe:
     def _longest(self) -> tuple[float, float]:
         """The longest gap in seconds, and when it ended."""
         times = [at for _, at in self._acknowledged]
-        return max(((later - earlier, later) for earlier, later in zip(times, times[1:]) if later > self._begun), default=(0.0, 0.0))
+        return max(((later - earlier, later) for earlier, later in itertools.pairwise(times) if later > self._begun), default=(0.0, 0.0))
 
     def lost(self, way: Access) -> int:
         """Acknowledged writes that the new primary does not have; removes the probe's key."""

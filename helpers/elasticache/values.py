@@ -6,13 +6,13 @@ may not run EVAL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import redis
 
-from helpers.elasticache.wire import KEY, TIME, Command, Pair, Wire, bulk, milliseconds, shaped
+from helpers.elasticache.wire import KEY, TIME, Command, Pair, Wire, bulks, milliseconds, shaped
 
 # Values that take more memory than this are read in chunks, so that no command blocks the server long.
 WHOLE_BYTES = 64 * 1024
@@ -79,23 +79,20 @@ class Stream:
         return self.last_id, self.entries, {name: group.facts() for name, group in self.groups.items()}
 
 
-LOOK = (("TYPE", KEY), ("PTTL", KEY), ("MEMORY", "USAGE", KEY))
+# What may be asked of a key before its value: its type, its TTL in ms and its size in bytes.
+KIND, EXPIRY, SIZE = ("TYPE", KEY), ("PTTL", KEY), ("MEMORY", "USAGE", KEY)
+LOOK = (KIND, EXPIRY, SIZE)
 
 
-def look_packed(bulks: Iterable[bytes]) -> bytes:
-    """Return the packed commands TIME and, for each key of which there is a bulk, LOOK; `facts` understands the replies."""
-    return TIME + shaped(bulks, *LOOK)
-
-
-def facts(replies: list[Any]) -> list[Any]:
-    """Return the replies to `look_packed`: the time, then type, TTL (ms) and size (bytes) of each key.
+def facts(replies: list[Any], asked: Sequence[Command]) -> list[Any]:
+    """Return the replies to TIME and then, for each key, the commands `asked`, of KIND, EXPIRY and SIZE.
 
     A size that is refused counts as too big to be read whole. Raises redis.ResponseError when another
     command is refused.
     """
     if set(map(type, replies)) <= {list, bytes, int}:
         return replies
-    sizes = range(3, len(replies), 3)
+    sizes = range(1 + asked.index(SIZE), len(replies), len(asked)) if SIZE in asked else ()
     for place, reply in enumerate(replies):
         if place in sizes and type(reply) is not int:
             replies[place] = WHOLE_BYTES + 1
@@ -106,8 +103,8 @@ def facts(replies: list[Any]) -> list[Any]:
 
 def look(wire: Wire, keys: Sequence[bytes]) -> list[Seen]:
     """Return how the server has each of `keys`."""
-    wire.send_packed(look_packed(map(bulk, keys)))
-    replies = facts(wire.receive(1 + len(LOOK) * len(keys)))
+    wire.send_packed(TIME + shaped(bulks(keys), *LOOK))
+    replies = facts(wire.receive(1 + len(LOOK) * len(keys)), LOOK)
     now = milliseconds(replies[0])
     return [seen(now, *replies[at : at + 3]) for at in range(1, len(replies), 3)]
 

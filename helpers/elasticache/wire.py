@@ -24,6 +24,8 @@ from helpers.elasticache.tls import TlsConnection
 CONNECT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 60.0
 RECEIVE_BYTES = 1 << 20
+# So many batches are on their way while another is dealt with.
+AHEAD = 2
 # Names of the runbook's connections begin with this.
 OURS = "runbook"
 SCAN_COUNT = 1000
@@ -211,12 +213,12 @@ class Pair:
 
 
 def in_flight(items: Iterable[Item], send: Callable[[Item], None], receive: Callable[[Item], Reply]) -> Iterator[Reply]:
-    """Yield `receive(item)` for each item, always having sent the next one before waiting for this one."""
+    """Yield `receive(item)` for each item, always having sent the next ones (`AHEAD`) before waiting for this one."""
     waiting: deque[Item] = deque()
     for item in items:
         send(item)
         waiting.append(item)
-        if len(waiting) > 1:
+        if len(waiting) > AHEAD:
             yield receive(waiting.popleft())
     while waiting:
         yield receive(waiting.popleft())
@@ -225,6 +227,11 @@ def in_flight(items: Iterable[Item], send: Callable[[Item], None], receive: Call
 def bulk(part: bytes) -> bytes:
     """Return a part of a command as it is sent."""
     return b"$%d\r\n%b\r\n" % (len(part), part)
+
+
+def bulks(parts: Iterable[bytes]) -> list[bytes]:
+    """Return the `bulk` of each part."""
+    return [b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]
 
 
 def shape(*commands: Command) -> bytes:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
 import redis
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 
 from helpers.elasticache import compare, compare_keys
 from helpers.elasticache.copying import copy_keys
-from helpers.elasticache.pace import FIRST, LEAST, Pace
+from helpers.elasticache.pace import FIRST, LEAST, Pace, Waiting
+from helpers.elasticache.wire import Wire
 
 # `helpers.elasticache.compare` is the function.
 compare_module = sys.modules[compare.__module__]
@@ -329,34 +331,100 @@ def test_a_state_of_another_process_starts_a_comparison_anew(source, target, int
     assert again.keys_compared == 2000 and kinds(again) == {(0, "key:1"): "changed"}
 
 
+def test_extra_keys_are_found_among_as_many_missing_ones_and_ignored_ones_are_not(source, target):
+    for number in range(1000):
+        source.set(f"old:{number}", number)
+        target.set(f"new:{number}", number)
+        target.set(f"ignored:{number}", number)
+        for client in (source, target):
+            client.set(f"both:{number}", number)
+    comparison = quietly(source, target, ignore=["ignored:*"])
+    found = kinds(comparison)
+    assert {key for (_, key), kind in found.items() if kind == "extra"} == {f"new:{number}" for number in range(1000)}
+    assert {key for (_, key), kind in found.items() if kind == "missing"} == {f"old:{number}" for number in range(1000)}
+    assert len(found) == 2000 and comparison.keys_compared == 3000
+
+
+def test_an_extra_key_without_a_name_is_found(source, target):
+    target.set("", 1)
+    assert kinds(quietly(source, target)) == {(0, ""): "extra"}
+
+
+def test_a_comparison_that_goes_on_finds_extra_keys_too(source, target, interrupted):
+    for client in (source, target):
+        for number in range(3000):
+            client.set(f"key:{number}", number)
+    target.set("extra", 1)
+    for state in interrupted(source, target, 4):
+        assert kinds(quietly(source, target, resume=state)) == {(0, "extra"): "extra"}
+
+
+@dataclass
+class Busy:
+    """A server that lets others wait `seconds_s`."""
+
+    seconds_s: float = 0.0
+    asked: bool = True
+
+    def ask(self) -> None:
+        self.asked = True
+
+    def seconds(self) -> float:
+        self.asked = False
+        return self.seconds_s
+
+
 def test_slow_answers_make_calls_smaller_and_then_rarer(monkeypatch):
-    slow: list[float] = [0.0]
-    pace = Pace(lambda: time.sleep(slow[0]), latency_ms=10, most=500)
     monkeypatch.setattr(pace_module, "ASK_EVERY_S", 0)
+    server = Busy(seconds_s=0.02)
+    pace = Pace([server, Busy()], latency_ms=10, most=500)
     assert pace.size == FIRST
-    slow[0] = 0.02
     for _ in range(12):
         pace.wait()
     assert pace.size == LEAST
     began = time.monotonic()
     pace.wait()
-    assert time.monotonic() - began >= 0.04
+    assert time.monotonic() - began >= 0.02
 
 
 def test_quick_answers_make_calls_larger_up_to_the_most(monkeypatch):
     monkeypatch.setattr(pace_module, "ASK_EVERY_S", 0)
-    pace = Pace(lambda: None, latency_ms=10_000, most=150)
+    pace = Pace([Busy(), Busy()], latency_ms=10, most=150)
     for _ in range(10):
         pace.wait()
     assert pace.size == 150
 
 
-def test_a_far_server_is_not_taken_for_a_busy_one(monkeypatch):
+def test_an_answer_that_is_not_there_yet_is_waited_for_up_to_the_limit(monkeypatch):
     monkeypatch.setattr(pace_module, "ASK_EVERY_S", 0)
-    pace = Pace(lambda: time.sleep(0.05), latency_ms=40, most=500)
-    for _ in range(10):
-        pace.wait()
-    assert pace.size > FIRST
+    server = Busy(seconds_s=0.005)
+    server.seconds = lambda: server.seconds_s
+    pace = Pace([server], latency_ms=10, most=500)
+    pace.wait()
+    assert pace.size == FIRST
+    server.seconds_s = 0.011
+    pace.wait()
+    assert pace.size < FIRST
+
+
+def test_a_wait_is_told_in_spite_of_another_clock_and_a_late_reading(old_server):
+    with old_server.client() as client, Wire(client) as wire:
+        receive = wire.receive
+        # The server's clock is an hour ahead.
+        wire.receive = lambda count: [[int(seconds) + 3600, rest] for seconds, rest in receive(count)]
+        waiting = Waiting(wire)
+        waiting.ask()
+        time.sleep(0.3)
+        assert waiting.asked and waiting.seconds() < 0.1
+        assert not waiting.asked
+        other = threading.Thread(target=client.eval, args=("local n = 0; for i = 1, 30000000 do n = n + i end", 0))
+        other.start()
+        time.sleep(0.05)
+        waiting.ask()
+        other.join()
+        time.sleep(0.1)
+        waited = waiting.seconds()
+        assert waited > 0.01 and not waiting.asked
 
 
 def test_a_comparison_makes_way_for_others_who_keep_a_server_busy(source, target, old_server):
