@@ -123,6 +123,18 @@ EXPLAINED = {
         "The mount helper does not know this host's init system, so the watchdog that keeps the tunnel alive cannot be started.",
         "Use systemd or upstart, run amazon-efs-mount-watchdog by hand (in containers as a second process), or update amazon-efs-utils.",
     ),
+    "TLS_NOT_SPOKEN": (
+        "The port does not speak TLS.",
+        "Mount without tls, or check the port: a mount target of EFS speaks TLS and plain NFS on 2049.",
+    ),
+    "RPC_NOT_NFS": (
+        "The port is open, but it is not an NFS server that answers there.",
+        "Check host and port: a mount target answers NFS on 2049. Where the port speaks TLS, probe with tls=True.",
+    ),
+    "NFS_REFUSED": (
+        "The NFS server answers, but refused a call that a mount needs.",
+        "Try again in a minute (a new mount target, a server in its grace period); else ask AWS support with the status shown.",
+    ),
     "UNKNOWN": ("The message is not one that is known.", f"Read `dmesg` and /var/log/amazon/efs/mount.log. {PROBE}"),
 }
 
