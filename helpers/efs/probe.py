@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import queue
 import socket
@@ -23,6 +24,7 @@ NFS_PORT = 2049
 LAYER_LIMIT, TOTAL_LIMIT = 2.0, 2.8  # seconds
 LAYERS = ("DNS", "TCP", "TLS", "RPC", "NFSv4.1", "path")
 HOST_MISMATCHES = {62, 64}  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+NO_SUCH_PATH = "Mount `/` and make the directory, or correct the path."
 TRUST = "amazon-efs-utils brings efs-utils.crt; elsewhere the system's authorities hold Amazon's."
 Answer = TypeVar("Answer")
 
@@ -127,7 +129,11 @@ def _go(walk: _Walk, host: str, port: int, path: str, tls: bool, ca_file: str | 
     client = Client(connection, walk.end)
     walk.step("RPC", lambda: _null(client))
     walk.step("NFSv4.1", lambda: _session(client))
-    walk.step("path", lambda: _follow(client, path))
+    try:
+        walk.step("path", lambda: _follow(client, path))
+    finally:
+        with contextlib.suppress(NfsError, NotRpc, OSError, struct.error):
+            client.end_session()
 
 
 class _Walk:
@@ -248,12 +254,12 @@ def _follow(client: Client, path: str) -> tuple[None, str]:
             handle = _asked(lambda at=handle, name=name: client.lookup(at, name))
         except _Failed as failure:
             kind = {"REMOTE_PATH_MISSING": "does not exist"}.get(failure.code, f"cannot be entered: {failure.found}")
-            raise _Failed(failure.code, f"{name!r} in {walked or '/'} {kind}", failure.remedy) from failure
+            remedy = NO_SUCH_PATH if failure.code == "REMOTE_PATH_MISSING" else failure.remedy
+            raise _Failed(failure.code, f"{name!r} in {walked or '/'} {kind}", remedy) from failure
         walked += f"/{name}"
     found = _asked(lambda: client.attributes(handle))
     if not found.startswith("directory"):
         raise _Failed("REMOTE_PATH_MISSING", f"{walked or '/'} is no directory but a {found}")
-    _asked(client.end_session)
     return None, f"{walked or '/'} is a {found}"
 
 
