@@ -12,10 +12,26 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from helpers.aws import RunbookError
+from helpers.aws import RunbookError, calls
+from helpers.aws.planned import PlannedWorld
 from helpers.efs import hosts
 from helpers.efs.hosts import Outcome, run_here
-from helpers.efs.mount import NFS_OPTIONS, Target, forget, fstab_lines, helper_command, keep, mount, nfs_command, prove, unmount
+from helpers.efs.mount import (
+    NFS_OPTIONS,
+    Target,
+    forget,
+    fstab_lines,
+    fstab_script,
+    helper_command,
+    keep,
+    mount,
+    mount_script,
+    nfs_command,
+    proof_script,
+    prove,
+    unmount,
+    unmount_script,
+)
 
 ID = "fs-0123456789abcdef0"
 POINT = "fsap-0123456789abcdef0"
@@ -305,9 +321,19 @@ def test_hosts_without_a_client_are_refused(helped: Machine) -> None:
         mount(helped.target(), ["i-1"])
 
 
-def test_the_scripts_are_posix(helped: Machine) -> None:
-    from helpers.efs import mount as module
+def test_a_plan_lists_the_mount_and_runs_nothing(helped: Machine) -> None:
+    seen: list[calls.Call] = []
+    calls.watch(calls.Watch(seen.append, plan=PlannedWorld()))
+    try:
+        found = mount(helped.target(), runner=helped.run)
+    finally:
+        calls.watch(None)
+    assert list(found.table()["outcome"]) == ["planned"]
+    assert [(call.operation, call.resource, call.sent) for call in seen] == [("Mount", "this machine", False)]
+    assert helped.said("mounts") == []
 
+
+def test_the_scripts_are_posix(helped: Machine) -> None:
     target = helped.target()
-    scripts = [module.mount_script(target), module.proof_script(target, "ab"), module.fstab_script(target), module.fstab_script(target, remove=True), module.unmount_script("/mnt")]
+    scripts = [mount_script(target), proof_script(target, "ab"), fstab_script(target), fstab_script(target, remove=True), unmount_script("/mnt")]
     assert all(subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0 for script in scripts)

@@ -5,6 +5,7 @@ amazon-efs-utils is in no package of Debian: a stand-in for mount.efs does in th
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from helpers.efs import mounts
 from helpers.efs.mount import NFS_OPTIONS, Target, mount_script, proof_script, unmount_script
 from helpers.rehearsal.efs import guest, nfs
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # two boots of a machine in software emulation at the most
+
+CACHE = Path(__file__).parents[2] / ".rehearsal" / "guest"
 ID = "fs-0123456789abcdef0"
 TARGET = Target(ID, "/mnt/efs", "us-east-1", "/app")
 HELPER = """#!/bin/sh
@@ -80,12 +84,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         script = SCRIPT.format(here=here, python=sys.executable, modules=Path(mounts.__file__).parent)
         ended = guest.run(script, here / "machine", CACHE)
         written = (server.export / "app" / "eight").read_bytes()
-    import hashlib
-
     yield f"{ended.output}@@ server sum {hashlib.sha256(written).hexdigest()}\n"
-
-
-CACHE = Path(__file__).parents[2] / ".rehearsal" / "guest"
 
 
 def test_the_file_system_is_mounted_over_tls(said: str) -> None:
