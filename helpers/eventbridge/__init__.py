@@ -1,0 +1,1 @@
+"""EventBridge: the pattern language, what was delivered, explanations, replays, templates and schedules."""
