@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from helpers.aws import RunbookError
-from helpers.eventbridge.events import InvalidEvent
+from helpers.eventbridge.events import InvalidEvent, as_text
 from helpers.eventbridge.paths import MISSING, find
 
 # botocore's model of InputTransformer
@@ -223,16 +223,15 @@ def _remedy(template: str, values: Mapping[str, Any]) -> str:
 def as_object(event: str | bytes | Mapping[str, Any]) -> dict[str, Any]:
     """The event as a JSON object of Python values. Raises `InvalidEvent`."""
     try:
-        text = event if isinstance(event, (str, bytes)) else json.dumps(event, allow_nan=False)
-        found = load_json(text)
-    except (ValueError, TypeError, RecursionError) as error:
+        found = load_json(as_text(event))
+    except ValueError as error:
         raise InvalidEvent(f"The event is not JSON ({error}).", "Give one event as EventBridge delivers it.") from error
     if not isinstance(found, dict):
         raise InvalidEvent("The event is not a JSON object.", "Give one event as EventBridge delivers it.")
     return found
 
 
-def load_json(text: str | bytes) -> Any:
+def load_json(text: str) -> Any:
     """The value of strict JSON. Raises ValueError, for nesting beyond Python's too."""
     try:
         return json.loads(text, parse_constant=_no_constant)

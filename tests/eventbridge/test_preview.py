@@ -37,7 +37,7 @@ def test_only_fields_in_strings_that_can_hold_such_characters_are_risks():
     risks = preview(PATHS, '{"a": "<name>", "b": <tags>, "c": "<region>", "d": "<aws.events.rule-name>"}', EVENT).risks
     assert list(risks["placeholder"]) == ["<name>"]
     assert list(risks.columns) == ["placeholder", "path", "a quote", "a newline", "a backslash"]
-    assert risks.iloc[0]["a quote"] == 'nothing is sent: {"a": "main"", "b": ["a","b"], "c":'
+    assert risks.iloc[0]["a quote"].startswith('nothing is sent: {"a": "main"", "b": ["a","b"]')
     assert risks.iloc[0]["a newline"].startswith('nothing is sent: {"a": "main⏎"')
 
 
