@@ -54,21 +54,41 @@ class Preview:
     @property
     def pretty(self) -> str:
         """The output for a reader: JSON indented, a text as it is sent, or what could not be sent."""
-        return json.dumps(json.loads(self.output), ensure_ascii=False, indent=2) if self.delivered == "JSON" else self.output or self.broken
+        return (
+            json.dumps(json.loads(self.output), ensure_ascii=False, indent=2)
+            if self.delivered == "JSON"
+            else self.output or self.broken
+        )
 
     def __str__(self) -> str:
         parts = [f"Delivered: {self.delivered}. {self.proof}", self.pretty, self.values.to_string(index=False)]
-        if len(self.risks):
-            parts.append("Values that would break it:\n" + self.risks.to_string(index=False))
+        for risk in self.risks.itertuples(index=False):
+            parts.append(
+                "\n".join(
+                    [
+                        f"With one of these in {risk[0]} ({risk[1]}):",
+                        *(f"  {name}: {what}" for name, what in zip(TRIALS, risk[2:], strict=True)),
+                    ]
+                )
+            )
         return "\n\n".join([*parts, *self.notes])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        parts = [f"<p><b>Delivered: {self.delivered}.</b> {html.escape(self.proof)}</p>", f"<pre>{html.escape(self.pretty)}</pre>", self.values.to_html(index=False)]
+        parts = [
+            f"<p><b>Delivered: {self.delivered}.</b> {html.escape(self.proof)}</p>",
+            f"<pre>{html.escape(self.pretty)}</pre>",
+            _table(self.values),
+        ]
         if len(self.risks):
-            parts.append("<p>Values that would break it:</p>" + self.risks.to_html(index=False))
+            parts.append(f"<p>With one of these in a field:</p>{_table(self.risks)}")
         return "".join([*parts, *(f"<p>{html.escape(note)}</p>" for note in self.notes)])
+
+
+def _table(frame: pd.DataFrame) -> str:
+    with pd.option_context("display.max_colwidth", None):
+        return frame.to_html(index=False, border=0, justify="left")
 
 
 def preview(
@@ -89,13 +109,17 @@ def preview(
     found = as_object(event)
     output, broken = None, ""
     try:
-        output = render(input_paths, template, found, rule_name=rule_name, rule_arn=rule_arn, ingestion_time=ingestion_time, target=target)
+        output = render(
+            input_paths, template, found, rule_name=rule_name, rule_arn=rule_arn, ingestion_time=ingestion_time, target=target
+        )
         delivered, proof = _proof(output, is_text(template))
     except NotDelivered as error:
         broken, delivered, proof = error.output, "nothing", str(error)
     values = variables(input_paths, found, rule_name, rule_arn, ingestion_time)
     notes = _notes(input_paths, template, found, values) + (_early_ends(template, values) if delivered == "JSON" else ())
-    return Preview(output, broken, delivered, proof, _values(input_paths, template, values), _risks(input_paths, template, values), notes)
+    return Preview(
+        output, broken, delivered, proof, _values(input_paths, template, values), _risks(input_paths, template, values), notes
+    )
 
 
 def _proof(output: str, text: bool) -> tuple[str, str]:
@@ -103,12 +127,21 @@ def _proof(output: str, text: bool) -> tuple[str, str]:
     size = f"{len(output.encode(errors='surrogatepass')):,} bytes"
     if not text:
         value = load_json(output)
-        shape = f"an object with {len(value)} keys" if isinstance(value, dict) else f"an array of {len(value)}" if isinstance(value, list) else "a single value"
+        shape = (
+            f"an object with {len(value)} keys"
+            if isinstance(value, dict)
+            else f"an array of {len(value)}"
+            if isinstance(value, list)
+            else "a single value"
+        )
         return "JSON", f"Read back as JSON it is {shape}, {size}."
     try:
         load_json(output)
     except ValueError:
-        return "text", f"Sent as it is, with its quotes, {size}; it is not JSON, so a target that parses JSON, such as Lambda, cannot read it."
+        return (
+            "text",
+            f"Sent as it is, with its quotes, {size}; it is not JSON, so a target that parses JSON, such as Lambda, cannot read it.",
+        )
     return "text", f"Sent as it is, with its quotes, {size}; read back as JSON it is one string."
 
 
@@ -116,20 +149,35 @@ def _values(input_paths: Mapping[str, str], template: str, values: Mapping[str, 
     rows = []
     for name, in_string in dict.fromkeys((one.name, one.in_string) for one in placeholders(template)):
         shown = json.dumps(values[name], ensure_ascii=False)
-        rows.append((f"<{name}>", input_paths.get(name, "reserved"), shown if len(shown) <= 80 else shown[:79] + "…", "in a string" if in_string else "as JSON"))
+        rows.append(
+            (
+                f"<{name}>",
+                input_paths.get(name, "reserved"),
+                shown if len(shown) <= 80 else shown[:79] + "…",
+                "in a string" if in_string else "as JSON",
+            )
+        )
     return pd.DataFrame(rows, columns=["placeholder", "path", "value", "stands"])
 
 
 def _risks(input_paths: Mapping[str, str], template: str, values: Mapping[str, Any]) -> pd.DataFrame:
     """A row for each field of the event that stands in a string, with what each trial does to the output."""
-    names = dict.fromkeys(one.name for one in placeholders(template) if one.in_string and input_paths.get(one.name, "$.id") not in SET_BY_EVENTBRIDGE)
-    rows = [(f"<{name}>", input_paths[name], *(_with(template, values, name, added) for added in TRIALS.values())) for name in names]
+    names = dict.fromkeys(
+        one.name
+        for one in placeholders(template)
+        if one.in_string and input_paths.get(one.name, "$.id") not in SET_BY_EVENTBRIDGE
+    )
+    rows = [
+        (f"<{name}>", input_paths[name], *(_with(template, values, name, added) for added in TRIALS.values())) for name in names
+    ]
     return pd.DataFrame(rows, columns=["placeholder", "path", *TRIALS])
 
 
 def _with(template: str, values: Mapping[str, Any], name: str, added: str) -> str:
     """What becomes of the output where the value of a placeholder has some more characters and all others break nothing."""
-    trial = {other: "" for other in breaking(template, values)} | {name: (values[name] if isinstance(values[name], str) else "") + added}
+    trial = {other: "" for other in breaking(template, values)} | {
+        name: (values[name] if isinstance(values[name], str) else "") + added
+    }
     parts = pieces(template, {**values, **trial})
     turn = next(number for number, one in enumerate(placeholders(template)) if one.name == name and one.in_string)
     before, after = "".join(parts[: 2 * turn + 1]), "".join(parts[2 * turn + 2 :])
@@ -145,7 +193,9 @@ def _notes(input_paths: Mapping[str, str], template: str, event: Mapping[str, An
         if name not in used:
             notes.append(f"{name} is an input path that the template does not use.")
         elif not is_path(path):
-            notes.append(f"{path} is outside of the JSONPath that EventBridge documents (names after dots, [0], *): <{name}> may stay empty.")
+            notes.append(
+                f"{path} is outside of the JSONPath that EventBridge documents (names after dots, [0], *): <{name}> may stay empty."
+            )
         elif find(path, event) is MISSING:
             notes.append(f"The event has nothing at {path}: <{name}> becomes an empty string.")
     return (*notes, *_host_notes(input_paths, template, values))
@@ -162,7 +212,13 @@ def _host_notes(input_paths: Mapping[str, str], template: str, values: Mapping[s
     for url in HOST.finditer(template):
         names = [one.name for one in placeholders(url[0]) if input_paths.get(one.name, "$.id") not in SET_BY_EVENTBRIDGE]
         if names:
-            wrong = [f" {str(values[name])!r} gives a wrong link." for name in names if not HOST_CHARACTERS.fullmatch(str(values[name]))]
+            wrong = [
+                f" {str(values[name])!r} gives a wrong link."
+                for name in names
+                if not HOST_CHARACTERS.fullmatch(str(values[name]))
+            ]
             shown = " and ".join(f"<{name}>" for name in names)
-            notes.append(f"{shown} in {url[0]}: a host name takes letters, digits and - only, and a transformer cannot replace characters.{''.join(wrong)}")
+            notes.append(
+                f"{shown} in {url[0]}: a host name takes letters, digits and - only, and a transformer cannot replace characters.{''.join(wrong)}"
+            )
     return notes
