@@ -102,9 +102,9 @@ def target_input(
     rule_arn: str,
     ingestion_time: str | datetime.datetime,
 ) -> str:
-    """What a target of `list_targets_by_rule` receives: its `Input`, the part at its `InputPath`, its transformer's output, or the event.
+    """What a target receives: its `Input`, the part at its `InputPath`, its transformer's output, or the whole event.
 
-    What AWS does where the event lacks the `InputPath` is not recorded: here it is `NotDelivered`. Raises the same as `render`.
+    `target` is as `list_targets_by_rule` gives it. What AWS does where the event lacks the `InputPath` is not recorded: here it is `NotDelivered`. Raises the same as `render`.
     """
     if sum(kind in target for kind in ("Input", "InputPath", "InputTransformer")) > 1:
         what = f"Only one of Input, InputPath, or InputTransformer must be provided for target {target['Id']}."
@@ -226,11 +226,9 @@ def check_transformer(input_paths: Mapping[str, str], template: str, target: str
 
 
 def _check_json(template: str, target: str) -> None:
-    """Refuse a JSON template that is no JSON whatever its values are; that PutTargets does so is not recorded, with what words neither."""
-    if any(
-        "<" in found[0] and PLACEHOLDER.search(found[0]) and template[found.end() :].lstrip().startswith(":")
-        for found in STRING.finditer(template)
-    ):
+    """Refuse a JSON template that is no JSON whatever its values are; in what words AWS does is not recorded."""
+    keys = [found[0] for found in STRING.finditer(template) if template[found.end() :].lstrip().startswith(":")]
+    if any(PLACEHOLDER.search(key) for key in keys):
         raise InvalidTemplate(f"The InputTemplate of target {target} has a placeholder as a key.", "Write the key out.")
     dummy = template
     for one in reversed(placeholders(template)):
@@ -247,18 +245,17 @@ def _check_json(template: str, target: str) -> None:
 def _placeholder_remedy(name: str) -> str:
     if NAME.fullmatch(name):
         return f"Add {name} to the input paths."
-    return "Text between < and > is always a placeholder, and these characters cannot be escaped: a Slack link <url|label> must become a bare URL or a link of a rich text block."
+    rule = "Text between < and > is always a placeholder, and these characters cannot be escaped"
+    return f"{rule}: a Slack link <url|label> must become a bare URL or a link of a rich text block."
 
 
 def _remedy(template: str, values: Mapping[str, Any]) -> str:
     """What to change in a template whose output is not JSON."""
     if not template.lstrip().startswith(("{", "[")) and PLACEHOLDER.fullmatch(template.strip()) is None:
         return "Put the text in double quotes, each line in its own, or write JSON."
-    shown = ", ".join(f"<{name}>" for name in breaking(template, values))
-    return (
-        shown
-        and f"EventBridge does not escape what stands inside a string: write {shown} outside of quotes, as a value of its own, or let a function build the input."
-    )
+    names = ", ".join(f"<{name}>" for name in breaking(template, values))
+    way = f"write {names} outside of quotes, as a value of its own, or let a function build the input"
+    return f"EventBridge does not escape what stands inside a string: {way}." if names else ""
 
 
 def as_object(event: str | bytes | Mapping[str, Any]) -> dict[str, Any]:

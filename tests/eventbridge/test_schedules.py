@@ -1,6 +1,7 @@
 """When schedules fire, against recorded and derived cases and against a plain reading of each field."""
 
 import datetime
+import zoneinfo
 from itertools import pairwise
 
 import pytest
@@ -196,6 +197,31 @@ def test_firings_are_all_the_minutes_that_satisfy_the_fields_and_no_others(cron,
     assert all(time > window[-1] for time in got[len(wanted) :])
     assert all(earlier < later for earlier, later in pairwise(got))
     assert all(holds(time) for time in got)
+
+
+CHANGES = {  # time zones with the UTC days on which their clocks change; Lord Howe's by half an hour
+    "America/New_York": [datetime.datetime(2026, 3, 8), datetime.datetime(2026, 11, 1)],
+    "Australia/Lord_Howe": [datetime.datetime(2026, 4, 4), datetime.datetime(2026, 10, 3)],
+    "Europe/Berlin": [datetime.datetime(2026, 3, 29), datetime.datetime(2026, 10, 25)],
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    crons(),
+    st.sampled_from([(zone, day) for zone, days in CHANGES.items() for day in days]),
+    st.timedeltas(datetime.timedelta(hours=-8), datetime.timedelta(hours=20)),
+)
+def test_where_the_clocks_change_each_wall_clock_time_that_exists_fires_once(cron, change, offset):
+    expression, holds = cron
+    zone = zoneinfo.ZoneInfo(change[0])
+    after = (change[1] + offset).replace(tzinfo=datetime.UTC)
+    first = after.replace(second=0, microsecond=0) + datetime.timedelta(minutes=1)
+    window = [(first + datetime.timedelta(minutes=minute)).astimezone(zone) for minute in range(1440)]
+    wanted = [time for time in window if holds(time) and not time.fold]
+    got = next_firings(expression, after, len(wanted) + 1, change[0])
+    assert got[: len(wanted)] == wanted
+    assert all(time.astimezone(datetime.UTC) > window[-1].astimezone(datetime.UTC) for time in got[len(wanted) :])
 
 
 SPECIAL_DAYS = st.one_of(
