@@ -2,7 +2,8 @@
 
 Values are put into the template without escaping, as AWS documents, so a quote or a newline in a value can make the JSON of
 the target's input invalid, and then nothing is sent. What PutTargets refuses and what is not delivered follows what was
-recorded on AWS.
+recorded on AWS. Not recorded, and decided here: a string outside of quotes is escaped as it gets its quotes; a text is sent
+even where a value brings a quote into it; null is shown as null; all from < to the next > is a placeholder.
 
 Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html
 """
