@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from helpers.eventbridge import amplify_message
 from helpers.rehearsal.eventbridge.amplify import APPS, BRANCHES, DETAIL_TYPE, event_of
 from helpers.rehearsal.eventbridge.permissions import PRINCIPAL
 
@@ -26,13 +27,6 @@ FAULTY_PATTERN = {
     "details": {"appId": ["foo", "bar"], "jobStatus": ["SUCCEED", "FAILED"]},
 }
 AUDIT_RULE, AUDIT_QUEUE = "amplify-to-audit", "audit"
-INPUT_PATHS = {
-    "appId": "$.detail.appId",
-    "branchName": "$.detail.branchName",
-    "jobId": "$.detail.jobId",
-    "jobStatus": "$.detail.jobStatus",
-    "region": "$.region",
-}
 DEPLOY_EVERY_S = 20.0
 # Deployments in the archive, one every 22 minutes of the past day.
 DEPLOYMENTS = 65
@@ -81,21 +75,6 @@ def ensure(cloud: Cloud, *, fresh: bool = False, **options: Any) -> EventScenari
     cloud.settings(deploy_every_s=DEPLOY_EVERY_S)
     rule = events.describe_rule(Name=plan.rule, EventBusName=plan.event_bus)["Arn"]
     return EventScenario(rule, archive, arn_of(access, "sqs", plan.slack_queue), _notes(plan))
-
-
-def slack_template() -> str:
-    """Return the input template that makes Slack's message of the design notes."""
-    console = "https://<region>.console.aws.amazon.com/amplify/home?region=<region>#/<appId>/<branchName>/<jobId>"
-    lines = [
-        "*結果*: <jobStatus>",
-        "*ブランチ名*: <branchName>",
-        "*検証URL*: https://<branchName>.<appId>.amplifyapp.com",
-        f"{console} Amplifyコンソール",
-    ]
-    section = {"type": "section", "text": {"type": "mrkdwn", "text": ":github: プルリクエスト環境"}}
-    contexts = [{"type": "context", "elements": [{"type": "mrkdwn", "text": line}]} for line in lines]
-    message = {"channel": "foo", "text": "Amplifyデプロイ完了通知", "blocks": [section, *contexts]}
-    return json.dumps(message, ensure_ascii=False)
 
 
 def history(now: datetime) -> list[dict[str, Any]]:
@@ -148,11 +127,12 @@ def _ensure_archive(cloud: Cloud, access: Access, plan: Plan) -> str:
 def _make_slack_rule(access: Access, plan: Plan) -> None:
     """Make the rule with the faulty pattern, and the queue that stands for Slack's API destination."""
     events = access.client("events")
+    paths, template = amplify_message("foo")
     rule = events.put_rule(Name=plan.rule, EventBusName=plan.event_bus, EventPattern=json.dumps(FAULTY_PATTERN), State="ENABLED")["RuleArn"]
     target = {
         "Id": "slack",
         "Arn": _ensure_queue(access, plan.slack_queue, allow=rule),
-        "InputTransformer": {"InputPathsMap": INPUT_PATHS, "InputTemplate": slack_template()},
+        "InputTransformer": {"InputPathsMap": paths, "InputTemplate": template},
         "DeadLetterConfig": {"Arn": _ensure_queue(access, f"{plan.rule}-dlq", allow=rule)},
     }
     events.put_targets(Rule=plan.rule, EventBusName=plan.event_bus, Targets=[target])

@@ -51,6 +51,14 @@ def test_a_queue_gets_the_whole_event_in_the_order_of_aws(bus: Any) -> None:
     assert bus.waiting(queue) == 0
 
 
+def test_numbers_arrive_as_they_were_written_and_match_as_numbers(bus: Any) -> None:
+    queue = bus.queue("numbers")
+    bus.rule("numbers", queue, pattern={"detail": {"exact": [300]}})
+    detail = '{"exact": 3.0e2, "long": 12345678901234567890123}'
+    bus.put(Detail=detail)
+    assert bus.messages(queue)[0]["Body"].endswith(f'"detail":{detail}}}')
+
+
 def test_a_custom_bus_has_events_and_rules_of_its_own(bus: Any) -> None:
     arn = bus.events.create_event_bus(Name="orders")["EventBusArn"]
     here, there = bus.queue("here"), bus.queue("there")
