@@ -1,4 +1,4 @@
-"""Seed a local cloud with what runbooks/eventbridge_debug.ipynb is rehearsed on: a rule that never matches, and one that cannot deliver.
+"""Seed a local cloud with what runbooks/eventbridge_debug.ipynb is rehearsed on: a rule that matches nothing, one that delivers nothing.
 
 Two Amplify apps, foo and bar, shall tell a Slack channel how their deployments end; the rule says `details` for
 `detail`. A second rule matches everything of Amplify, but its queue lets nobody in. An archive has a day of events.
@@ -71,7 +71,8 @@ def ensure(cloud: Cloud, *, fresh: bool = False, **options: Any) -> EventScenari
     if AUDIT_RULE not in there:
         _make_audit_rule(access, plan)
         # So that the health of the rules has something to show.
-        cloud.emit([*_deployment("foo", "main", "901", "SUCCEED"), *_deployment("bar", "main", "902", "FAILED")], bus=plan.event_bus)
+        deployments = [*_deployment("foo", "main", "901", "SUCCEED"), *_deployment("bar", "main", "902", "FAILED")]
+        cloud.emit(deployments, bus=plan.event_bus)
     cloud.settings(deploy_every_s=DEPLOY_EVERY_S)
     rule = events.describe_rule(Name=plan.rule, EventBusName=plan.event_bus)["Arn"]
     return EventScenario(rule, archive, arn_of(access, "sqs", plan.slack_queue), _notes(plan))
@@ -103,7 +104,8 @@ def _deployment(app: str, branch: str, job: str, last: str) -> Iterator[dict[str
 def _noise(number: int) -> dict[str, Any]:
     """Return an event of another service."""
     if number % 2:
-        detail: dict[str, Any] = {"version": "0", "bucket": {"name": "uploads"}, "object": {"key": f"{number}.png", "size": 1000 * number}}
+        upload = {"key": f"{number}.png", "size": 1000 * number}
+        detail: dict[str, Any] = {"version": "0", "bucket": {"name": "uploads"}, "object": upload}
         return {"source": "aws.s3", "detail-type": "Object Created", "resources": ["arn:aws:s3:::uploads"], "detail": detail}
     detail = {"instance-id": f"i-{number:017x}", "state": "running"}
     return {"source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification", "resources": [], "detail": detail}
@@ -128,7 +130,8 @@ def _make_slack_rule(access: Access, plan: Plan) -> None:
     """Make the rule with the faulty pattern, and the queue that stands for Slack's API destination."""
     events = access.client("events")
     paths, template = amplify_message("foo")
-    rule = events.put_rule(Name=plan.rule, EventBusName=plan.event_bus, EventPattern=json.dumps(FAULTY_PATTERN), State="ENABLED")["RuleArn"]
+    pattern = json.dumps(FAULTY_PATTERN)
+    rule = events.put_rule(Name=plan.rule, EventBusName=plan.event_bus, EventPattern=pattern, State="ENABLED")["RuleArn"]
     target = {
         "Id": "slack",
         "Arn": _ensure_queue(access, plan.slack_queue, allow=rule),
@@ -155,7 +158,8 @@ def _ensure_queue(access: Access, name: str, *, allow: str = "") -> str:
     if allow:
         statement = {"Effect": "Allow", "Principal": {"Service": PRINCIPAL}, "Action": "sqs:SendMessage", "Resource": arn}
         statement["Condition"] = {"ArnEquals": {"aws:SourceArn": allow}}
-        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]})})
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
     return arn
 
 

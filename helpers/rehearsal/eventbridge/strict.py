@@ -90,7 +90,8 @@ def _check_schedule(schedule: str) -> None:
     if not schedule.startswith(("rate(", "cron(")):
         raise Refused("ValidationException", "Parameter ScheduleExpression is not valid.")
     if not eventbridge._validate_schedule_expression(schedule):
-        raise Refused("ValidationException", f"The local cloud cannot run {schedule}, which is valid on AWS. Use a simpler one to rehearse.")
+        message = f"The local cloud cannot run {schedule}, which is valid on AWS. Use a simpler one to rehearse."
+        raise Refused("ValidationException", message)
 
 
 def _delete_rule(asked: dict[str, Any]) -> None:
@@ -139,7 +140,8 @@ def _check_target(target: dict[str, Any]) -> None:
 
     name = target["Id"]
     if len(inputs.kinds(target)) > 1:
-        raise Refused("ValidationException", f"Only one of Input, InputPath, or InputTransformer must be provided for target {name}.")
+        message = f"Only one of Input, InputPath, or InputTransformer must be provided for target {name}."
+        raise Refused("ValidationException", message)
     if target.get("Input"):
         try:
             json.loads(target["Input"])
@@ -155,7 +157,8 @@ def _check_target(target: dict[str, Any]) -> None:
     service = delivery.service_of(target)
     if service not in (*delivery.OURS, *delivery.THEIRS):
         ours = ", ".join((*delivery.OURS, *delivery.THEIRS))
-        raise Refused("ValidationException", f"The local cloud does not deliver to {service} (target {name}). Use a target of {ours}.")
+        message = f"The local cloud does not deliver to {service} (target {name}). Use a target of {ours}."
+        raise Refused("ValidationException", message)
 
 
 # Events
@@ -171,7 +174,8 @@ def _put_events(asked: dict[str, Any]) -> None:
         bound = "greater than or equal to 1" if not given else f"less than or equal to {entries.MAX_ENTRIES}"
         raise Refused(
             "ValidationException",
-            f"1 validation error detected: Value '{given}' at 'entries' failed to satisfy constraint: Member must have length {bound}",
+            f"1 validation error detected: Value '{given}' at 'entries' failed to satisfy constraint: "
+            f"Member must have length {bound}",
         )
     if sum(map(entries.size_of, given)) > entries.MAX_BYTES:
         raise Refused("ValidationException", "Total size of the entries in the request is over the limit.")
@@ -202,7 +206,8 @@ def _start_replay(asked: dict[str, Any]) -> None:
     Source: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_StartReplay.html
     """
     if asked.get("EventEndTime", 0) <= asked.get("EventStartTime", 0):
-        raise Refused("ValidationException", "Parameter EventEndTime is not valid. Reason: EventStartTime must be before EventEndTime.")
+        message = "Parameter EventEndTime is not valid. Reason: EventStartTime must be before EventEndTime."
+        raise Refused("ValidationException", message)
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {

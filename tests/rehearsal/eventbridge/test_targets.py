@@ -59,6 +59,18 @@ def test_numbers_arrive_as_they_were_written_and_match_as_numbers(bus: Any) -> N
     assert bus.messages(queue)[0]["Body"].endswith(f'"detail":{detail}}}')
 
 
+def test_a_fifo_queue_gets_an_event_where_the_target_names_a_message_group(bus: Any) -> None:
+    url = bus.sqs.create_queue(QueueName="ordered.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+    arn = bus.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    statement = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
+    bus.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps({"Statement": [statement]})})
+    bus.rule("ordered", arn)
+    bus.put({"n": 1})
+    bus.rule("ordered", arn, SqsParameters={"MessageGroupId": "orders"})
+    bus.put({"n": 2})
+    assert [json.loads(one["Body"])["detail"] for one in bus.messages(arn)] == [{"n": 2}]
+
+
 def test_a_custom_bus_has_events_and_rules_of_its_own(bus: Any) -> None:
     arn = bus.events.create_event_bus(Name="orders")["EventBusArn"]
     here, there = bus.queue("here"), bus.queue("there")
