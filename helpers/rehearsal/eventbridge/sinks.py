@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from helpers.rehearsal.eventbridge import permissions
+
+# Each call at the same time is a process of its own here: a replay of hundreds of events takes turns.
+_calls = ThreadPoolExecutor(max_workers=2, thread_name_prefix="function")
 
 
 @dataclass
@@ -44,7 +48,7 @@ def to_queue(arn: str, payload: str, rule_arn: str, *, group: str = "", attribut
 
 def to_function(arn: str, payload: str, rule_arn: str) -> None:
     """Start a function with the payload as its event; its output goes to its log group."""
-    from ministack.services import eventbridge, lambda_svc
+    from ministack.services import lambda_svc
 
     function, configuration, _ = lambda_svc._get_func_record_for_ref(arn)
     if not function or not configuration:
@@ -52,10 +56,11 @@ def to_function(arn: str, payload: str, rule_arn: str) -> None:
     if not permissions.function_allows(function, arn, rule_arn):
         raise _locked_out(f"The policy of the function {arn} does not let", "invoke it", rule_arn)
     try:
-        json.loads(payload)
+        event = json.loads(payload)
     except ValueError as error:
         raise NotDelivered("INVALID_JSON", f"What the function {arn} would get is not JSON: {error}.") from error
-    eventbridge._dispatch_to_lambda(arn, payload)
+    record = lambda_svc._execution_record_for_config(function, configuration)
+    _calls.submit(lambda_svc._execute_function_with_config_scope, record, event)
 
 
 def to_log_group(arn: str, payload: str, rule_arn: str, *, as_is: bool) -> None:

@@ -103,6 +103,20 @@ def test_a_function_really_runs_and_what_it_prints_is_in_its_log_group(bus: Any)
     assert printed[0] in messages
 
 
+def test_a_function_gets_every_one_of_many_events(bus: Any) -> None:
+    rule = bus.rule("many-calls", pattern={"source": ["shop.many"]})
+    bus.events.put_targets(Rule="many-calls", Targets=[{"Id": "1", "Arn": function(bus, "counter", rule)}])
+    events = [{"source": "shop.many", "detail-type": "Order", "detail": {"n": number}} for number in range(200)]
+    bus.account.cloud.emit(events)
+
+    def numbers() -> set[int]:
+        pages = bus.logs.get_paginator("filter_log_events").paginate(logGroupName="/aws/lambda/counter", filterPattern='"shop.many"')
+        return {json.loads(one["message"])["event"]["detail"]["n"] for page in pages for one in page["events"]}
+
+    bus.logged("/aws/lambda/counter")
+    bus.until(lambda: numbers() == set(range(200)))
+
+
 def test_a_log_group_gets_one_log_event_per_event(bus: Any) -> None:
     rule = bus.rule("debug-log")
     bus.events.put_targets(Rule="debug-log", Targets=[{"Id": "1", "Arn": log_group(bus, "/aws/events/debug", rule)}])
