@@ -137,7 +137,7 @@ def as_text(pattern: str | bytes | Mapping[str, Any]) -> str:
     if isinstance(pattern, str):
         return pattern
     try:
-        return json.dumps(pattern, ensure_ascii=False)
+        return json.dumps(pattern, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidPattern(f"The pattern cannot be written as JSON: {error}.", "Use dicts, lists, strings, numbers, booleans and None.") from error
 
