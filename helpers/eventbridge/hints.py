@@ -110,7 +110,7 @@ def _scalar(test: Test, text: str, string: str | None) -> str:
     if test.kind == "address":
         wanted = f'"{test.value}"'
     bare = wanted[1:-1] if wanted.startswith('"') else None
-    if bare is not None and string is not None:
+    if bare is not None and bare != string and string is not None:
         if bare.casefold() == string.casefold():
             return f"case differs: the event has {text}, the pattern {wanted}"
         if bare.strip() == string.strip():
@@ -149,7 +149,10 @@ def _cidr(test: Test, string: str | None) -> str:
 def _string(test: Test, string: str) -> str:
     wanted, folded, have = test.value, test.value.casefold(), string.casefold()
     operator = test.kind.removesuffix("-equals-ignore-case")
-    fits = {"prefix": have.startswith(folded), "suffix": have.endswith(folded)}.get(operator, False)
+    fits = {
+        "prefix": have.startswith(folded) and not string.startswith(wanted),
+        "suffix": have.endswith(folded) and not string.endswith(wanted),
+    }.get(operator, False)
     if test.kind == operator and fits:
         return f'case differs: the event has "{string}", the {operator} is "{wanted}"'
     return ""
