@@ -16,23 +16,22 @@ SHOWN = 5  # values or names that a sentence lists
 
 def names(found: Members) -> dict[str, tuple[str, list[str]]]:
     """The objects and arrays of an event by dotted path: `object` or `array`, and the names inside. The whole event is ``."""
-    containers: dict[str, tuple[str, list[str]]] = {}
+    containers: dict[str, tuple[str, dict[str, None]]] = {}
     waiting: list[tuple[Any, str]] = [(found, "")]
     while waiting:
         node, path = waiting.pop()
         if isinstance(node, Members):
-            inside = containers.setdefault(path, ("object", []))[1]
-            inside.extend(name for name, _ in node if name not in inside)
+            containers.setdefault(path, ("object", {}))[1].update((name, None) for name, _ in node)
             waiting.extend((value, f"{path}.{name}" if path else name) for name, value in node)
         elif isinstance(node, list):
-            containers.setdefault(path, ("array", []))
+            containers.setdefault(path, ("array", {}))
             waiting.extend((child, path) for child in node)
-    return containers
+    return {path: (kind, list(inside)) for path, (kind, inside) in containers.items()}
 
 
 def similar_path(path: str, containers: Mapping[str, tuple[str, list[str]]], scalars: Iterable[str]) -> str | None:
     """The path of the event that a missing path probably means: `detail.state` for `details.state` or for `state`."""
-    known = list(scalars)
+    known = dict.fromkeys(scalars)
     steps, taken = path.split("."), ""
     for at, step in enumerate(steps):
         joined = f"{taken}.{step}" if taken else step

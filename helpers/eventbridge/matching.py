@@ -13,9 +13,10 @@ documented rules (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-cr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from helpers.eventbridge import events, patterns, values
@@ -93,7 +94,8 @@ class _Machine:
         self.start = _State()
         self.fails = ""
         self.dropped: list[int] = []
-        self.steps = {step for rule in pattern.alternatives for path in rule for step in events.split(path)}
+        self.paths = {path for rule in pattern.alternatives for path in rule}
+        self.steps = {step for path in self.paths for step in events.split(path)}
         for number, rule in enumerate(pattern.alternatives):
             paths = [(path, [one for test in rule[path] for one in _compiled(test)]) for path in sorted(rule, key=java_order)]
             reached: list[list[_State]] = [[] for _ in paths]
@@ -144,12 +146,13 @@ class _Machine:
         """True where a walk over the event's values ends an alternative. Raises `InvalidEvent` where the engine would fail."""
         if self.fails:
             raise InvalidEvent(f"AWS's engine fails on every event with this pattern: its {self.fails} list is empty.", "Name a value in the list.")
+        indexed = {path: _Values(found[path]) for path in self.paths if path in found}
         waiting: list[tuple[_State, dict[int, int], frozenset[int]]] = [(self.start, {}, frozenset())]
         seen: set[Any] = set()
         read: dict[tuple[int, str], list[tuple[Key, _State]]] = {}
         while waiting:
             state, places, numbers = waiting.pop()
-            for key, then, now in _steps(state, places, found, read):
+            for key, then, now in _steps(state, places, indexed, read):
                 complete = then.complete.get(key)
                 if complete and (not numbers or numbers & complete):
                     return True
@@ -162,28 +165,53 @@ class _Machine:
         return False
 
 
-def _steps(state: _State, places: dict[int, int], found: Mapping[str, list[Value]], read: dict[tuple[int, str], list[tuple[Key, _State]]]) -> Any:
+class _Values:
+    """The values of a path, found by the element of the outermost array that they stand in."""
+
+    def __init__(self, listed: list[Value]) -> None:
+        self.listed = listed
+        self.elements: dict[int, dict[int, list[Value]]] = {}
+        self.loose: list[Value] = []
+        for value in listed if len(listed) > 8 else ():
+            if value.places:
+                array, index = value.places[0]
+                self.elements.setdefault(array, {}).setdefault(index, []).append(value)
+            else:
+                self.loose.append(value)
+
+    def beside(self, places: dict[int, int]) -> Iterator[tuple[Value, dict[int, int]]]:
+        """The values that stand in no other element of an array than these places, each with the places joined."""
+        for value in self._near(places):
+            if all(places.get(array, index) == index for array, index in value.places):
+                yield value, {**places, **dict(value.places)} if value.places else places
+
+    def _near(self, places: dict[int, int]) -> Iterator[Value]:
+        if not places or len(self.listed) <= 8:
+            yield from self.listed
+            return
+        yield from self.loose
+        for array, elements in self.elements.items():
+            if array in places:
+                yield from elements.get(places[array], ())
+            else:
+                yield from chain.from_iterable(elements.values())
+
+
+_NONE = _Values([])
+
+
+def _steps(state: _State, places: dict[int, int], found: Mapping[str, _Values], read: dict[tuple[int, str], list[tuple[Key, _State]]]) -> Any:
     """The ways on from a state: (the test passed, the state behind it, the places in arrays from then on)."""
     for path, then in state.absent.items():
-        if not any(_joined(places, value) is not None for value in found.get(path, ())):
+        if next(found.get(path, _NONE).beside(places), None) is None:
             yield _ABSENT, then, places
     for path, tests in state.fields.items():
-        for value in found.get(path, ()):
-            now = _joined(places, value)
-            if now is None:
-                continue
+        for value, now in found.get(path, _NONE).beside(places):
             mark = (id(tests), value.text)
             if mark not in read:
                 read[mark] = tests.passed(value.text)
             for key, then in read[mark]:
                 yield key, then, now
-
-
-def _joined(places: dict[int, int], value: Value) -> dict[int, int] | None:
-    """The places with those of the value; None where it stands in another element of the same array."""
-    if any(places.get(array, index) != index for array, index in value.places):
-        return None
-    return {**places, **dict(value.places)} if value.places else places
 
 
 def java_order(path: str) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers.eventbridge.events import InvalidEvent
 from helpers.eventbridge.matching import matches
@@ -109,6 +111,18 @@ def test_an_empty_list_that_the_engine_fails_on_is_told_apart_from_a_match() -> 
     with pytest.raises(InvalidEvent, match="anything-but-prefix list is empty"):
         matches({"a": [{"anything-but": {"prefix": []}}]}, {"a": "x"})
     assert matches({"a": ["y", {"anything-but": {"prefix": []}}]}, {"a": "x"})
+
+
+elements = st.lists(st.fixed_dictionaries({}, optional={name: st.sampled_from("xy") for name in "abc"}), max_size=30)
+
+
+@given(elements, elements)
+def test_long_arrays_are_matched_element_by_element(first: list[dict[str, str]], second: list[dict[str, str]]) -> None:
+    event = {"items": [{"list": first}, {"list": second}]}
+    both = any(one.get("a") == "x" and one.get("c") == "y" for one in first + second)
+    assert matches({"items": {"list": {"a": ["x"], "c": ["y"]}}}, event) == both
+    alone = any(one.get("a") == "x" and "b" not in one for one in first + second)
+    assert matches({"items": {"list": {"a": ["x"], "b": [{"exists": False}]}}}, event) == alone
 
 
 def test_ten_thousand_values_of_an_array_are_matched_at_once() -> None:
