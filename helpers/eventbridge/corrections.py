@@ -9,7 +9,17 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-OPERATORS = ("prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "exists", "numeric", "cidr", "exactly")
+OPERATORS = (
+    "prefix",
+    "suffix",
+    "equals-ignore-case",
+    "wildcard",
+    "anything-but",
+    "exists",
+    "numeric",
+    "cidr",
+    "exactly",
+)
 
 
 def guesses(text: str) -> Iterator[Any]:

@@ -57,7 +57,11 @@ def missing(path: str, containers: Mapping[str, tuple[str, list[str]]], similar:
     if path in containers:
         kind, inside = containers[path]
         if kind == "array" and not inside:
-            return "an empty array has no value to test" if path in containers and not similar else f"an array; the values are in {similar}"
+            return (
+                "an empty array has no value to test"
+                if path in containers and not similar
+                else f"an array; the values are in {similar}"
+            )
         return f"an object where a scalar is needed: name one of its fields ({listed(inside)})"
     if similar:
         return f"the event has no {path}; it has {similar}"
@@ -65,7 +69,11 @@ def missing(path: str, containers: Mapping[str, tuple[str, list[str]]], similar:
     while parent and parent not in containers:
         parent = parent.rpartition(".")[0]
     inside = containers.get(parent, ("object", []))[1]
-    return f"the field is missing; {parent or 'the event'} has {listed(inside)}" if inside else f"the field is missing; {parent or 'the event'} is no object with fields"
+    return (
+        f"the field is missing; {parent or 'the event'} has {listed(inside)}"
+        if inside
+        else f"the field is missing; {parent or 'the event'} is no object with fields"
+    )
 
 
 def near_miss(tests: tuple[Test, ...], found: list[Value]) -> str:
@@ -115,7 +123,8 @@ def _scalar(test: Test, text: str, string: str | None) -> str:
         if bare.strip() == string.strip():
             return f"white space differs: the event has {text}, the pattern {wanted}"
         if bare and (string.startswith(bare) or string.endswith(bare)):
-            return f"{text} {'begins' if string.startswith(bare) else 'ends'} with {wanted}: that is a {'prefix' if string.startswith(bare) else 'suffix'}"
+            verb, noun = ("begins", "prefix") if string.startswith(bare) else ("ends", "suffix")
+            return f"{text} {verb} with {wanted}: that is a {noun}"
         if "*" in bare:
             return f'a * is a character here; a wildcard is {{"wildcard": {wanted}}}'
         return ""
@@ -136,7 +145,11 @@ def _numeric(test: Test, text: str, string: str | None) -> str:
         return f"numeric reads numbers only; the event has the string {text}"
     if text[0] not in "-0123456789":
         return f"numeric reads numbers only; the event has {text}"
-    return f"{text} is not {shown}" if values.number(text) is not None else f"no double holds {text}, so no numeric test passes"
+    return (
+        f"{text} is not {shown}"
+        if values.number(text) is not None
+        else f"no double holds {text}, so no numeric test passes"
+    )
 
 
 def _cidr(test: Test, string: str | None) -> str:

@@ -63,9 +63,15 @@ def test_rows_show_each_path_with_its_tests_what_was_found_and_whether_it_passes
     [
         ({"source": ["AWS.Amplify"]}, 'case differs: the event has "aws.amplify", the pattern "AWS.Amplify"'),
         ({"source": ["aws.amplify "]}, "white space differs"),
-        ({"detail": {"count": ["5"]}}, 'the event has the number 5, the pattern the string "5": write it without quotes'),
+        (
+            {"detail": {"count": ["5"]}},
+            'the event has the number 5, the pattern the string "5": write it without quotes',
+        ),
         ({"detail": {"jobId": [7]}}, 'the event has the string "7", the pattern the number 7: write it with quotes'),
-        ({"detail": {"ok": [True]}}, 'the event has the string "true", the pattern the boolean true: write it with quotes'),
+        (
+            {"detail": {"ok": [True]}},
+            'the event has the string "true", the pattern the boolean true: write it with quotes',
+        ),
         ({"details": {"appId": ["foo"]}}, "the event has no details.appId; it has detail.appId"),
         ({"detail": {"appID": ["foo"]}}, "the event has no detail.appID; it has detail.appId"),
         ({"jobStatus": ["SUCCEED"]}, "the event has no jobStatus; it has detail.jobStatus"),
@@ -74,12 +80,18 @@ def test_rows_show_each_path_with_its_tests_what_was_found_and_whether_it_passes
         ({"detail": {"empty": ["x"]}}, "an empty array has no value to test"),
         ({"detail": {"job": {"state": ["x"]}}}, "the field is missing; detail.job has name"),
         ({"detail": {"appId": {"x": ["y"]}}}, "the field is missing"),
-        ({"detail": {"jobStatus": [{"prefix": "succ"}]}}, 'case differs: the event has "SUCCEED", the prefix is "succ"'),
+        (
+            {"detail": {"jobStatus": [{"prefix": "succ"}]}},
+            'case differs: the event has "SUCCEED", the prefix is "succ"',
+        ),
         ({"detail": {"count": [{"numeric": [">", 10]}]}}, "5 is not > 10"),
         ({"detail": {"jobId": [{"numeric": [">", 1]}]}}, 'numeric reads numbers only; the event has the string "7"'),
         ({"detail": {"ip": [{"cidr": "11.0.0.0/8"}]}}, '"10.0.0.1" is not in 11.0.0.0/8'),
         ({"detail": {"appId": [{"cidr": "11.0.0.0/8"}]}}, '"foo" is no IP address'),
-        ({"detail": {"ip": [{"prefix": "10."}, "11.0.0.1"]}}, "an address in the list makes the engine read every address as one"),
+        (
+            {"detail": {"ip": [{"prefix": "10."}, "11.0.0.1"]}},
+            "an address in the list makes the engine read every address as one",
+        ),
         ({"detail": {"appId": [{"anything-but": ["foo"]}]}}, '"foo" is one of the values shut out'),
         ({"detail": {"appId": [{"exists": False}]}}, 'the field must be absent, and it is there: "foo"'),
         ({"resources": ["arn:aws:amplify"]}, "that is a prefix"),
@@ -94,8 +106,16 @@ def test_the_hint_names_the_near_miss(pattern: Any, text: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "changed", "sentence"),
     [
-        ({"detail": {"jobStatus": ["FAILED"]}}, {"detail": {"jobStatus": ["FAILED", "SUCCEED"]}}, 'Add "SUCCEED" to detail.jobStatus.'),
-        ({"source": ["x", "AWS.amplify"]}, {"source": ["x", "aws.amplify"]}, 'Write "aws.amplify" for "AWS.amplify" in source.'),
+        (
+            {"detail": {"jobStatus": ["FAILED"]}},
+            {"detail": {"jobStatus": ["FAILED", "SUCCEED"]}},
+            'Add "SUCCEED" to detail.jobStatus.',
+        ),
+        (
+            {"source": ["x", "AWS.amplify"]},
+            {"source": ["x", "aws.amplify"]},
+            'Write "aws.amplify" for "AWS.amplify" in source.',
+        ),
         ({"detail": {"count": ["5"]}}, {"detail": {"count": [5]}}, 'Write 5 for "5" in detail.count.'),
         ({"details": {"appId": ["foo"]}}, {"detail": {"appId": ["foo"]}}, "Write detail.appId for details.appId."),
         ({"source": ["aws.amplify"], "nothing": ["x"]}, {"source": ["aws.amplify"]}, "Leave nothing out."),
@@ -104,7 +124,11 @@ def test_the_hint_names_the_near_miss(pattern: Any, text: str) -> None:
             {"detail": {"jobStatus": [{"prefix": {"equals-ignore-case": "succ"}}]}},
             'Write {"prefix": {"equals-ignore-case": "succ"}} for {"prefix": "succ"} in detail.jobStatus.',
         ),
-        ({"detail": {"appId": [{"exists": False}]}}, {"detail": {"appId": [{"exists": True}]}}, 'Write {"exists": true} in detail.appId.'),
+        (
+            {"detail": {"appId": [{"exists": False}]}},
+            {"detail": {"appId": [{"exists": True}]}},
+            'Write {"exists": true} in detail.appId.',
+        ),
         (
             {"$or": [{"source": ["a"], "region": ["b"]}, {"detail": {"appId": ["FOO"]}}]},
             {"$or": [{"source": ["a"], "region": ["b"]}, {"detail": {"appId": ["foo"]}}]},
@@ -132,7 +156,7 @@ def test_the_tree_reads_as_text_and_renders_without_letting_a_value_be_markup() 
         '   ├─ ✓ appId ["foo"]: "foo"',
         '   └─ ✗ jobStatus ["FAILED"]: "SUCCEED"  <- "SUCCEED" is not in the list',
     ]
-    assert "<ul" in found._repr_html_() and "&lt;b&gt;" in found._repr_html_() and "<b>\"" not in found._repr_html_()
+    assert "<ul" in found._repr_html_() and "&lt;b&gt;" in found._repr_html_() and '<b>"' not in found._repr_html_()
 
 
 def test_the_alternatives_of_or_are_shown_one_by_one() -> None:

@@ -18,17 +18,48 @@ from helpers.eventbridge.patterns import InvalidPattern, parse
 NAMED = (InvalidPattern, InvalidEvent)
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 
-texts = st.sampled_from(["a", "A", "ab", "b", "", "*", "a*", "10.0.0.1", "::1", "1", "true", "é", "ß", "😀", "\ud800", '"', "\\", "aws.s3", "AWS.S3"])
+texts = st.sampled_from(
+    [
+        "a",
+        "A",
+        "ab",
+        "b",
+        "",
+        "*",
+        "a*",
+        "10.0.0.1",
+        "::1",
+        "1",
+        "true",
+        "é",
+        "ß",
+        "😀",
+        "\ud800",
+        '"',
+        "\\",
+        "aws.s3",
+        "AWS.S3",
+    ]
+)
 numbers = st.sampled_from([0, 1, -1, 5, 300, 3.0, 0.1, 1e300, 12345678901234567890, 2**53 + 1])
 scalars = st.one_of(texts, numbers, st.booleans(), st.none())
 names = st.sampled_from(["a", "b", "c", "a.b", "detail", "details", "source", "", "$or", "A"])
 operators = st.one_of(
-    st.builds(lambda name, value: {name: value}, st.sampled_from(["prefix", "suffix", "equals-ignore-case", "wildcard", "exactly"]), texts),
+    st.builds(
+        lambda name, value: {name: value},
+        st.sampled_from(["prefix", "suffix", "equals-ignore-case", "wildcard", "exactly"]),
+        texts,
+    ),
     st.builds(lambda value: {"exists": value}, st.booleans()),
     st.builds(lambda value: {"cidr": value}, st.sampled_from(["10.0.0.0/8", "::/0", "10.0.0.1/31", "18.0.0.0/8"])),
-    st.builds(lambda operator, value: {"numeric": [operator, value]}, st.sampled_from(["=", "<", "<=", ">", ">="]), numbers),
+    st.builds(
+        lambda operator, value: {"numeric": [operator, value]}, st.sampled_from(["=", "<", "<=", ">", ">="]), numbers
+    ),
     st.builds(lambda low, high: {"numeric": [">", low, "<=", high]}, numbers, numbers),
-    st.builds(lambda value: {"anything-but": value}, st.one_of(texts, numbers, st.lists(texts, max_size=3), st.lists(numbers, max_size=3))),
+    st.builds(
+        lambda value: {"anything-but": value},
+        st.one_of(texts, numbers, st.lists(texts, max_size=3), st.lists(numbers, max_size=3)),
+    ),
     st.builds(
         lambda name, value: {"anything-but": {name: value}},
         st.sampled_from(["prefix", "suffix", "equals-ignore-case", "wildcard"]),
@@ -41,11 +72,19 @@ patterns = st.recursive(
     st.dictionaries(names, lists, min_size=1, max_size=3),
     lambda inner: st.one_of(
         st.dictionaries(names, st.one_of(lists, inner), min_size=1, max_size=3),
-        st.builds(lambda rest, branches: {**rest, "$or": branches}, st.dictionaries(names, lists, max_size=2), st.lists(inner, min_size=2, max_size=3)),
+        st.builds(
+            lambda rest, branches: {**rest, "$or": branches},
+            st.dictionaries(names, lists, max_size=2),
+            st.lists(inner, min_size=2, max_size=3),
+        ),
     ),
     max_leaves=5,
 )
-values = st.recursive(scalars, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)), max_leaves=8)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)),
+    max_leaves=8,
+)
 events = st.dictionaries(names, values, max_size=4)
 
 
@@ -96,14 +135,22 @@ junk = st.one_of(
     st.text(max_size=60),
     st.binary(max_size=60),
     st.text(alphabet='{}[]:,"\\ \n01-+.eEtrufalsn$o*', max_size=60),
-    st.recursive(st.one_of(st.none(), st.floats(), st.integers(), st.text(), st.binary()), lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner))),
+    st.recursive(
+        st.one_of(st.none(), st.floats(), st.integers(), st.text(), st.binary()),
+        lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    ),
 )
 
 
 @FUZZ
 @given(junk, junk)
 def test_junk_gives_a_named_error_or_an_answer(pattern: Any, event: Any) -> None:
-    for call in (lambda: matches(pattern, event), lambda: explain(pattern, event), lambda: parse(pattern), lambda: matches({"a": ["x"]}, event)):
+    for call in (
+        lambda: matches(pattern, event),
+        lambda: explain(pattern, event),
+        lambda: parse(pattern),
+        lambda: matches({"a": ["x"]}, event),
+    ):
         try:
             call()
         except NAMED as error:
@@ -113,7 +160,15 @@ def test_junk_gives_a_named_error_or_an_answer(pattern: Any, event: Any) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ['{"a":' * 600, "[" * 100_000, '{"a":' * 200_000, '{"a":[1' + "0" * 2_000 + "]}", '{"a":[1e' + "9" * 900 + "]}", '{"a":["\\ud800"]}', '{"a":[NaN]}'],
+    [
+        '{"a":' * 600,
+        "[" * 100_000,
+        '{"a":' * 200_000,
+        '{"a":[1' + "0" * 2_000 + "]}",
+        '{"a":[1e' + "9" * 900 + "]}",
+        '{"a":["\\ud800"]}',
+        '{"a":[NaN]}',
+    ],
 )
 def test_extreme_texts_give_a_named_error_or_an_answer(text: str) -> None:
     for pattern, event in ((text, "{}"), ('{"a":["x"]}', text), (text, text)):

@@ -12,7 +12,14 @@ from helpers.eventbridge.events import InvalidEvent
 from helpers.eventbridge.matching import matches
 from helpers.eventbridge.patterns import InvalidPattern
 
-ENVELOPE = {"id": "1", "source": "s", "detail-type": "t", "account": "1", "time": "2026-01-01T00:00:00Z", "region": "eu-west-1"}
+ENVELOPE = {
+    "id": "1",
+    "source": "s",
+    "detail-type": "t",
+    "account": "1",
+    "time": "2026-01-01T00:00:00Z",
+    "region": "eu-west-1",
+}
 
 
 def passes(tests: Any, value: Any) -> bool:

@@ -17,8 +17,15 @@ def refused(pattern: Any) -> InvalidPattern:
 
 
 def test_or_makes_one_alternative_a_branch_and_multiplies() -> None:
-    found = parse({"s": ["x"], "$or": [{"a": [1]}, {"b": [True]}], "d": {"$or": [{"e": [None]}, {"f": ["y"]}]}}).alternatives
-    assert [sorted(rule) for rule in found] == [["a", "d.e", "s"], ["b", "d.e", "s"], ["a", "d.f", "s"], ["b", "d.f", "s"]]
+    found = parse(
+        {"s": ["x"], "$or": [{"a": [1]}, {"b": [True]}], "d": {"$or": [{"e": [None]}, {"f": ["y"]}]}}
+    ).alternatives
+    assert [sorted(rule) for rule in found] == [
+        ["a", "d.e", "s"],
+        ["b", "d.e", "s"],
+        ["a", "d.f", "s"],
+        ["b", "d.f", "s"],
+    ]
     assert found[0] == {"s": (Test("exact", "x"),), "a": (Test("number", "1"),), "d.e": (Test("exact", None),)}
 
 
@@ -29,7 +36,14 @@ def test_a_test_is_written_again_as_it_stands_in_a_pattern() -> None:
     )
     tests = parse('{"a":' + written + "}").alternatives[0]["a"]
     assert parse('{"a":[' + ",".join(test.source for test in tests) + "]}").alternatives[0]["a"] == tests
-    assert {test.kind for test in tests} >= {"number", "exact", "address", "cidr", "prefix-equals-ignore-case", "anything-but-number"}
+    assert {test.kind for test in tests} >= {
+        "number",
+        "exact",
+        "address",
+        "cidr",
+        "prefix-equals-ignore-case",
+        "anything-but-number",
+    }
 
 
 def test_the_last_list_of_a_path_counts_and_is_told() -> None:
@@ -89,7 +103,17 @@ def test_too_many_combinations_of_or_are_refused_before_they_fill_the_memory() -
 
 
 @pytest.mark.parametrize(
-    ("wildcard", "count"), [("*", 2), ("abc", 1), ("*ab", 2), ("*aa", 3), ("aa*", 2), ("a*bbb", 4), ("*ab*b*b*", 7), ("*a*a*a*a*a*a*a*a*", 17)]
+    ("wildcard", "count"),
+    [
+        ("*", 2),
+        ("abc", 1),
+        ("*ab", 2),
+        ("*aa", 3),
+        ("aa*", 2),
+        ("a*bbb", 4),
+        ("*ab*b*b*", 7),
+        ("*a*a*a*a*a*a*a*a*", 17),
+    ],
 )
 def test_complexity_counts_the_beginnings_that_one_value_can_match(wildcard: str, count: int) -> None:
     assert complexity([wildcard]) == count

@@ -20,7 +20,17 @@ def test_the_bytes_of_numbers_sort_as_the_numbers(one: float, other: float) -> N
 
 @pytest.mark.parametrize(
     ("literal", "number"),
-    [("300", 300.0), ("3.0e2", 300.0), ("-0.0", 0.0), ("0.1", 0.1), ("9007199254740993", None), ("1e400", None), ("1E-325", None), ("5e-324", None), ("4.9e-324", 5e-324)],
+    [
+        ("300", 300.0),
+        ("3.0e2", 300.0),
+        ("-0.0", 0.0),
+        ("0.1", 0.1),
+        ("9007199254740993", None),
+        ("1e400", None),
+        ("1E-325", None),
+        ("5e-324", None),
+        ("4.9e-324", 5e-324),
+    ],
 )
 def test_a_literal_is_a_number_where_a_double_holds_exactly_that(literal: str, number: float | None) -> None:
     assert values.number(literal) == number
@@ -36,7 +46,9 @@ def test_an_address_has_its_digits_in_whatever_spelling(address: ipaddress.IPv4A
 
 
 @given(st.ip_addresses(v=4), st.integers(0, 31), st.ip_addresses(v=4))
-def test_a_cidr_holds_the_addresses_of_its_block(base: ipaddress.IPv4Address, bits: int, other: ipaddress.IPv4Address) -> None:
+def test_a_cidr_holds_the_addresses_of_its_block(
+    base: ipaddress.IPv4Address, bits: int, other: ipaddress.IPv4Address
+) -> None:
     block = ipaddress.ip_network(f"{base}/{bits}", strict=False)
     for address in (base, other, block[0], block[-1]):
         assert values.cidr(f"{base}/{bits}").holds(values.digits(str(address))) == (address in block)
