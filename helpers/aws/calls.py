@@ -23,7 +23,7 @@ READ_VERBS = {
     "Decode", "Describe", "Detect", "Estimate", "Filter", "Get",
     "Head", "List", "Lookup", "Preview", "Query", "Scan", "Search", "Select", "Simulate", "Validate",
 }  # fmt: skip
-READS = {("appconfigdata", "StartConfigurationSession"), ("events", "TestEventPattern"), ("logs", "StartQuery"), ("logs", "StopQuery")}
+READS = {("appconfigdata", "StartConfigurationSession"), ("events", "TestEventPattern"), ("logs", "StartQuery"), ("logs", "StopQuery"), ("sqs", "ReceiveMessage")}
 WRITES = {("elasticache", "TestFailover"), ("ecr", "StartLifecyclePolicyPreview")}
 SECRET_NAMES = {"AuthToken", "Password", "Passwords", "SecretString", "SecretBinary", "MasterUserPassword"}
 NAMING = ("Name", "Id", "Identifier", "Arn", "ARN", "Key", "Bucket", "Url", "Rule")
