@@ -139,39 +139,42 @@ def _exists(read: Callable[[], Any]) -> bool:
 
 
 class SinkReader:
-    """The events that a sink got, as JSON text in the order they were found; each `read` adds the new ones."""
+    """The events that a sink got, as JSON text in the order they were found; each `read` adds the new ones.
+
+    Delivery is at least once: an event that comes twice counts once.
+    """
 
     def __init__(self, aws: Aws, sink: str, name: str, log_group: str, since: float) -> None:
         self._aws, self._sink, self._name, self._since = aws, sink, name, since
         self._group = log_group or log_group_name(sink, name)
-        self._found: dict[str, str] = {}
+        self._found: dict[str, None] = {}
 
     def read(self) -> list[str]:
         """All events so far. Raises `RunbookError` where the sink is gone."""
         try:
-            self._found.update(self._messages() if self._sink == "sqs" else self._lines())
+            self._found.update(dict.fromkeys(self._messages() if self._sink == "sqs" else self._lines()))
         except Exception as error:
             if is_not_found(error):
                 raise RunbookError(f"The sink of {self._name} is gone: somebody, or `runbook cleanup`, removed it.", "Start a new run.") from error
             raise
-        return list(self._found.values())
+        return list(self._found)
 
-    def _messages(self) -> dict[str, str]:
+    def _messages(self) -> list[str]:
         """Queue messages, hidden for some seconds and never deleted: a killed run finds them again."""
-        sqs, found = self._aws.client("sqs"), {}
+        sqs, found = self._aws.client("sqs"), []
         url = sqs.get_queue_url(QueueName=self._name)["QueueUrl"]
         while True:
             messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=HIDDEN).get("Messages", [])
-            found.update({one["MessageId"]: one["Body"] for one in messages})
+            found += [one["Body"] for one in messages]
             if not messages:
                 return found
 
-    def _lines(self) -> dict[str, str]:
+    def _lines(self) -> list[str]:
         pages = self._aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName=self._group, startTime=int(self._since * 1000))
-        lines = [(one["eventId"], one["message"].strip()) for page in pages for one in page["events"]]
+        lines = [one["message"].strip() for page in pages for one in page["events"]]
         if self._sink == "logs":
-            return {number: line for number, line in lines if line.startswith("{")}
-        return {number: json.dumps(json.loads(line)["event"], ensure_ascii=False) for number, line in lines if line.startswith('{"event":')}
+            return [line for line in lines if line.startswith("{")]
+        return [json.dumps(json.loads(line)["event"], ensure_ascii=False) for line in lines if line.startswith('{"event":')]
 
 
 def dated_tags(run_id: str, hours: float) -> Tags:

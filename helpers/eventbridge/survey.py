@@ -70,7 +70,7 @@ def pattern_check(name: str, text: str) -> Check:
     try:
         parse(text)
     except InvalidPattern as error:
-        return Check(name, "fail", f"{_short(text)} is refused: {_sentence(error)}", 'Write it as JSON with arrays of values, such as {"source": ["aws.amplify"]}.')
+        return Check(name, "fail", f"{_short(text)} is refused: {error.what}", error.remedy or 'Write it as JSON with lists of values, such as {"source": ["aws.amplify"]}.')
     return Check(name, "pass", _short(text))
 
 
@@ -226,11 +226,6 @@ def _principal(caller: str) -> str:
         return caller
     head, _, rest = caller.partition(":assumed-role/")
     return f"{head.replace(':sts:', ':iam:')}:role/{rest.split('/')[0]}"
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error).split(" Remedy: ")[0].strip()
-    return text if text.endswith(".") else text + "."
 
 
 def _short(text: str) -> str:

@@ -1,0 +1,83 @@
+"""What rules make of the events that arrived: who matches, why the others do not, and the corrected pattern."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from helpers.aws import RunbookError
+from helpers.eventbridge.debug_rule import Debug
+from helpers.eventbridge.explain import Explanation, explain
+from helpers.eventbridge.rules import Rule
+from helpers.eventbridge.survey import pattern_check
+
+NOTHING = "no event is known before the apply"
+
+
+def verdicts(rules: Iterable[Rule], events: Sequence[str]) -> pd.DataFrame:
+    """One row a rule with a pattern: how many of the events it matches, and what keeps the nearest one out."""
+    rows = [(rule.name, rule.state, *_verdict(rule.pattern, events)) for rule in rules if rule.pattern]
+    return pd.DataFrame(rows, columns=["rule", "state", "matches", "why the nearest other event does not match"])
+
+
+def _verdict(pattern: str, events: Sequence[str]) -> tuple[str, str]:
+    if not events:
+        return "", NOTHING
+    told = [explain(pattern, event) for event in events]
+    missed = [one for one in told if not one.matched]
+    return f"{len(told) - len(missed)} of {len(told)}", _why(min(missed, key=_failures)) if missed else ""
+
+
+def _failures(told: Explanation) -> int:
+    return int((~told.rows["passed"].astype(bool)).sum())
+
+
+def _why(told: Explanation) -> str:
+    failed = told.rows[~told.rows["passed"].astype(bool)]
+    return "; ".join(f"{row.path}: {row.hint or f'{row.found} is not {row.test}'}" for row in failed.itertuples())
+
+
+def nearest(pattern: str, events: Sequence[str]) -> Explanation | str:
+    """The explanation of the event that comes nearest to the pattern without matching; of the first one where all match; words where there is none."""
+    if not events:
+        return NOTHING
+    told = [explain(pattern, event) for event in events]
+    return min((one for one in told if not one.matched), key=_failures, default=told[0])
+
+
+def corrected(debug: Debug, rule: Rule, events: Sequence[str]) -> str:
+    """The pattern that the rule should have: `correction` as given, or the smallest change that explain proposes.
+
+    Copies were sent on purpose, so every one of them is to match. Of replayed and real events a rule rightly leaves most
+    alone: there it is changed only where it matches none, and so that the nearest one matches. Raises `RunbookError`
+    where EventBridge would not take the result.
+    """
+    if debug.correction == "none" or not (debug.correction or events):
+        return rule.pattern
+    pattern = debug.correction or _proposed(rule.pattern, events, every=debug.cause == "copy")
+    check = pattern_check("the corrected pattern", pattern)
+    if check.outcome == "fail":
+        raise RunbookError(f"The corrected pattern: {check.found}", check.remedy)
+    return pattern
+
+
+def _proposed(pattern: str, events: Sequence[str], *, every: bool) -> str:
+    if not every:
+        told = [explain(pattern, event) for event in events]
+        return pattern if any(one.matched for one in told) else _changed(pattern, min(told, key=_failures))
+    for event in events:
+        told = explain(pattern, event)
+        pattern = pattern if told.matched else _changed(pattern, told)
+    return pattern
+
+
+def _changed(pattern: str, told: Explanation) -> str:
+    return pattern if told.change is None else told.change if isinstance(told.change, str) else json.dumps(told.change)
+
+
+def before_and_after(rule: Rule, pattern: str, events: Sequence[str]) -> pd.DataFrame:
+    """The rule's pattern now and corrected, each with how many of the events it matches."""
+    rows = [(name, one, _verdict(one, events)[0]) for name, one in (("now", rule.pattern), ("corrected", pattern))]
+    return pd.DataFrame(rows, columns=["pattern", "text", "matches"])
