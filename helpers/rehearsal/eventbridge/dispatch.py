@@ -1,0 +1,85 @@
+"""Take an event to the rules of its bus that match it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from helpers.rehearsal.eventbridge import delivery, metrics
+
+# In the order in which AWS writes them.
+FIELDS = ("version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail")
+
+
+def install(loop: asyncio.AbstractEventLoop) -> None:
+    """Put this module's way in the place of MiniStack's; everything happens in the loop, one event after the other."""
+    from ministack.services import eventbridge
+
+    theirs = eventbridge._invoke_target
+
+    def invoke_target(target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any], view: Any = None) -> None:
+        # EventBridge Scheduler comes this way too, with a schedule for the rule.
+        if delivery.service_of(target) in delivery.OURS and ":events:" in rule.get("Arn", ""):
+            delivery.deliver(target, as_json(event), rule)
+        else:
+            theirs(target, event, rule, view)
+
+    eventbridge._dispatch_event = _within(loop, dispatch)
+    eventbridge._invoke_target = _within(loop, invoke_target)
+
+
+def dispatch(event: dict[str, Any], view: Any = None) -> None:
+    """Take an event, as MiniStack keeps it, to the targets of every enabled rule that matches it."""
+    from ministack.services import eventbridge
+
+    view = view or eventbridge._pattern_event_view(event)
+    for key, rule in list(eventbridge._rules.items()):
+        if not _concerned(key, rule, event) or not eventbridge._matches_pattern_view(rule["EventPattern"], view):
+            continue
+        metrics.count(rule, "MatchedEvents", "TriggeredRules")
+        for target in list(eventbridge._targets.get(key, [])):
+            eventbridge._invoke_target(target, event, rule, view)
+
+
+def as_json(event: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON object that targets get of an event as MiniStack keeps it."""
+    from ministack.services import eventbridge
+
+    whole = eventbridge._pattern_event_view(event).event_with_detail()
+    return copy.deepcopy({name: whole[name] for name in (*FIELDS, "replay-name") if name in whole})
+
+
+def _concerned(key: str, rule: dict[str, Any], event: dict[str, Any]) -> bool:
+    """Return whether a rule looks at an event at all: of its bus, not one it has forwarded, and asked for by a replay."""
+    asked = _filter_of_replay(event)
+    return (
+        rule["EventBusName"] == event.get("EventBusName", "default")
+        and rule["State"].startswith("ENABLED")
+        and bool(rule.get("EventPattern"))
+        and key not in event.get("_DispatchPath", [])
+        and (not asked or rule["Arn"] in asked)
+    )
+
+
+def _filter_of_replay(event: dict[str, Any]) -> list[str]:
+    """Return the ARNs of the rules that a replay is for; [] for all, and for an event that is not replayed."""
+    from ministack.services import eventbridge
+
+    replay = eventbridge._replays.get(event.get("ReplayName")) if event.get("ReplayName") else None
+    return replay["Destination"].get("FilterArns") or [] if replay else []
+
+
+def _within(loop: asyncio.AbstractEventLoop, work: Callable[..., None]) -> Callable[..., None]:
+    """Return the work as one that runs in the loop's thread, at once where that calls, else as its next step."""
+    own = threading.current_thread()
+
+    def run(*arguments: Any) -> None:
+        if threading.current_thread() is own:
+            work(*arguments)
+        else:
+            loop.call_soon_threadsafe(work, *arguments)
+
+    return run
