@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from helpers.aws import RunbookError
-from helpers.eventbridge.debug_rule import Debug
+from helpers.eventbridge.debug_rule import Arrived, Debug, Removed
 from helpers.eventbridge.explain import Explanation, explain
+from helpers.eventbridge.preview import preview
 from helpers.eventbridge.rules import Rule
-from helpers.eventbridge.survey import pattern_check
+from helpers.eventbridge.slack import amplify_message
+from helpers.eventbridge.survey import Survey, pattern_check
 
+AMPLIFY = "aws.amplify"
 NOTHING = "no event is known before the apply"
 
 
@@ -81,3 +87,35 @@ def before_and_after(rule: Rule, pattern: str, events: Sequence[str]) -> pd.Data
     """The rule's pattern now and corrected, each with how many of the events it matches."""
     rows = [(name, one, _verdict(one, events)[0]) for name, one in (("now", rule.pattern), ("corrected", pattern))]
     return pd.DataFrame(rows, columns=["pattern", "text", "matches"])
+
+
+@dataclass(frozen=True)
+class Previews:
+    """What each target of a rule would get, by target."""
+
+    shown: tuple[tuple[str, Any], ...]
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<h4>{html.escape(name)}</h4>{one._repr_html_() if hasattr(one, '_repr_html_') else f'<p>{html.escape(one)}</p>'}" for name, one in self.shown)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}\n{one}" for name, one in self.shown)
+
+
+def transformed(found: Survey, events: Sequence[str]) -> Previews:
+    """What the targets of the rule under debug would get of the event that comes nearest to its pattern; of Amplify's, where no target has a transformer, also a message for Slack."""
+    if not events:
+        return Previews((("", NOTHING),))
+    rule, event = found.rule, min(events, key=lambda one: _failures(explain(found.rule.pattern, one)))
+    names = {"rule_name": rule.name, "rule_arn": rule.arn}
+    targets = [one for one in found.targets if one.rule == rule.name]
+    shown = [(f"{one.id}: {one.arn}", preview(one.input_paths or {}, one.template, event, target=one.id, **names) if one.template else f"It gets {one.sends}.") for one in targets]
+    if not any(one.template for one in targets) and json.loads(event)["source"] == AMPLIFY:
+        shown.append(("A message for Slack, as an input transformer could make it", preview(*amplify_message("foo"), event, **names)))
+    return Previews(tuple(shown))
+
+
+def measured(arrived: Arrived, removed: Removed, found: Survey, events: Sequence[str], pattern: str) -> dict[str, Any]:
+    """The numbers of a run: events that arrived, after how many seconds, how many match before and now, what was removed and what is left."""
+    count = {name: sum(explain(one, event).matched for event in events) for name, one in (("matched_before", found.rule.pattern), ("matched_now", pattern))}
+    return {"events_arrived": len(events), "arrived_after_s": arrived.seconds, **count, "things_removed": len(removed.things), "left_behind": removed.left}
