@@ -121,7 +121,8 @@ class Corrected:
 
 def from_parameters(run_id: str, created: float, parameters: dict[str, Any]) -> Debug:
     """The `Debug` that the notebook's parameters ask for."""
-    return Debug(run_id, created, *(parameters[name] for name in Debug.__dataclass_fields__ if name not in ("run_id", "created")))
+    names = [one for one in Debug.__dataclass_fields__ if one not in ("run_id", "created", "bus")]
+    return Debug(run_id=run_id, created=created, bus=parameters["event_bus"], **{name: parameters[name] for name in names})
 
 
 def copied_source(source: str) -> str:
