@@ -168,7 +168,7 @@ BAD = [
     ({"event_bus": "nowhere"}, "There is no event bus 'nowhere'"),
     ({"debug_pattern": '{"source": "aws.amplify"}'}, '"source" must be an object or an array'),
     ({"debug_pattern": '{"source": ["aws.amplify"'}, "is refused: "),
-    ({"debug_pattern": json.dumps({"source": ["x" * 5000]})}, "it has 5,015 characters, and a rule's pattern at most 4,096"),
+    ({"debug_pattern": json.dumps({"source": ["x" * 5000]})}, "it has 5,016 characters, and a rule's pattern at most 4,096"),
     ({"correction": '{"source": []}'}, "Empty arrays are not allowed"),
     ({"event": '{"source": "aws.amplify", '}, "is no JSON"),
     ({"event": '{"source": "aws.amplify"}'}, "event 1 has no detail-type, detail."),
