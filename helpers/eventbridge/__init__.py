@@ -1,13 +1,28 @@
-"""EventBridge: debug rules, their targets and health, and what a debugging run leaves behind."""
+"""EventBridge: the pattern language, what was delivered, explanations, replays, templates and schedules."""
 
 from helpers.eventbridge.debug_rule import Debug, attach, cause_event, correct, from_parameters, originals, remove
+from helpers.eventbridge.events import InvalidEvent
 from helpers.eventbridge.health import dead_letters, rule_health, target_checks
+from helpers.eventbridge.matching import matches
+from helpers.eventbridge.patterns import InvalidPattern, Pattern, parse
+from helpers.eventbridge.preview import Preview, preview
 from helpers.eventbridge.rules import describe_rule, list_rules, list_targets, rules_table, targets_table
+from helpers.eventbridge.schedules import InvalidSchedule, describe_schedule, firings_table, next_firings
+from helpers.eventbridge.slack import amplify_message
 from helpers.eventbridge.survey import survey
+from helpers.eventbridge.transformers import InvalidTemplate, NotDelivered, render, target_input
 from helpers.eventbridge.verdicts import before_and_after, corrected, measured, nearest, transformed, verdicts
 
 __all__ = [
     "Debug",
+    "InvalidEvent",
+    "InvalidPattern",
+    "InvalidSchedule",
+    "InvalidTemplate",
+    "NotDelivered",
+    "Pattern",
+    "Preview",
+    "amplify_message",
     "attach",
     "before_and_after",
     "cause_event",
@@ -15,17 +30,25 @@ __all__ = [
     "corrected",
     "dead_letters",
     "describe_rule",
+    "describe_schedule",
+    "firings_table",
     "from_parameters",
     "list_rules",
     "list_targets",
+    "matches",
     "measured",
     "nearest",
+    "next_firings",
     "originals",
+    "parse",
+    "preview",
     "remove",
+    "render",
     "rule_health",
     "rules_table",
     "survey",
     "target_checks",
+    "target_input",
     "targets_table",
     "transformed",
     "verdicts",

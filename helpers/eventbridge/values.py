@@ -112,7 +112,7 @@ def address(text: str) -> AddressRange | None:
 
 
 def cidr(text: str) -> AddressRange:
-    """The range of a CIDR, from the address as it is written to the end of its block. Raises `ValueError` with AWS's text."""
+    """The addresses of a CIDR block. Raises `ValueError` with AWS's text."""
     parts = text.split("/")
     while parts and not parts[-1]:  # as Java splits
         parts.pop()
@@ -129,5 +129,5 @@ def cidr(text: str) -> AddressRange:
     size = len(bottom) * 4
     if bits >= size:
         raise ValueError(f"IPv{4 if size == 32 else 6} mask bits must be < {size}")
-    top = int(bottom, 16) | ((1 << (size - bits)) - 1)
-    return AddressRange(bottom, f"{top:0{len(bottom)}X}")
+    rest = (1 << (size - bits)) - 1
+    return AddressRange(f"{int(bottom, 16) & ~rest:0{len(bottom)}X}", f"{int(bottom, 16) | rest:0{len(bottom)}X}")

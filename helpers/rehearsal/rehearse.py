@@ -189,7 +189,7 @@ def _seed(cloud: clouds.Cloud, name: str, parameters: Mapping[str, Any], *, fres
     if name not in SCENARIOS:
         raise RunbookError(f"There is no scenario {name!r}.", f"Choose {', '.join(SCENARIOS)} or none.")
     try:
-        made = SCENARIOS[name](cloud, fresh=fresh, **options_of(parameters))
+        made = SCENARIOS[name](cloud, fresh=fresh, **options_of(parameters, name))
     except ScenarioFailed as error:
         raise RunbookError(str(error)) from error
     except ClientError as error:

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.rehearsal.conftest import Account, wait_until
-
 PATTERN = {"source": ["shop"]}
 
 
@@ -18,7 +16,8 @@ PATTERN = {"source": ["shop"]}
 class Events:
     """The clients of a cloud that events are about, and what tests ask of them."""
 
-    account: Account
+    account: Any
+    until: Callable[..., Any]
 
     def __post_init__(self) -> None:
         self.events = self.account.client("events")
@@ -59,7 +58,7 @@ class Events:
             found.extend(answer.get("Messages", []))
             return len(found) >= count
 
-        wait_until(all_there)
+        self.until(all_there)
         return found
 
     def waiting(self, arn: str) -> int:
@@ -77,17 +76,17 @@ class Events:
             except self.logs.exceptions.ResourceNotFoundException:
                 return []
 
-        wait_until(lambda: len(texts()) >= count)
+        self.until(lambda: len(texts()) >= count)
         return texts()
 
 
 @pytest.fixture(scope="module")
-def bus(account: Account) -> Events:
-    return Events(account)
+def bus(account: Any, until: Callable[..., Any]) -> Events:
+    return Events(account, until)
 
 
 @pytest.fixture
-def refusal(account: Account) -> Callable[..., tuple[str, str]]:
+def refusal() -> Callable[..., tuple[str, str]]:
     """Return the code and message with which AWS's client says that a request was refused."""
 
     def refused(action: Callable[..., Any], **arguments: Any) -> tuple[str, str]:
