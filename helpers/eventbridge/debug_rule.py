@@ -21,6 +21,7 @@ from helpers.eventbridge.sinks import SinkReader, arn_of, dated_tags, ensure_sin
 ENTRIES = 10  # of one PutEvents call
 ENTRY_LIMIT = 1_000_000  # bytes of all entries of a call; https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevent-size.html
 SEND_AGAIN = 20.0  # seconds after which a copy is sent again: a new rule may need up to a minute until it matches
+A_DAY = datetime.timedelta(days=1)
 QUIET = 3.0  # seconds without a new event that end the reading of a replay
 
 
@@ -295,16 +296,16 @@ def _start_replay(aws: Aws, debug: Debug) -> None:
     except Exception as error:
         if not is_not_found(error):
             raise
-    begin, end = replay_window(aws, debug)
+    begin, end = replay_window(debug)
     bus = arn_of(aws, "events", f"event-bus/{debug.bus}")
     archive = events.describe_archive(ArchiveName=debug.archive)["ArchiveArn"]
     events.start_replay(ReplayName=debug.name, EventSourceArn=archive, EventStartTime=begin, EventEndTime=end, Destination={"Arn": bus, "FilterArns": [debug.arn(aws)]})
 
 
-def replay_window(aws: Aws, debug: Debug) -> tuple[datetime.datetime, datetime.datetime]:
-    """From when to when events are replayed: as asked, or from the archive's creation to the run's. Raises `RunbookError` for what is no ISO time."""
-    made = aws.client("events").describe_archive(ArchiveName=debug.archive)["CreationTime"]
-    return _time(debug.replay_from) or made.astimezone(datetime.UTC).replace(microsecond=0), _time(debug.replay_to) or datetime.datetime.fromtimestamp(int(debug.created), datetime.UTC)
+def replay_window(debug: Debug) -> tuple[datetime.datetime, datetime.datetime]:
+    """From when to when events are replayed: as asked, or the day before the run began. Raises `RunbookError` for what is no ISO time."""
+    end = _time(debug.replay_to) or datetime.datetime.fromtimestamp(int(debug.created), datetime.UTC)
+    return _time(debug.replay_from) or end - A_DAY, end
 
 
 def _time(text: str) -> datetime.datetime | None:

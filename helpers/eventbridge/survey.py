@@ -157,7 +157,7 @@ def _archive(aws: Aws, debug: Debug) -> list[Check]:
     name = "the archive has events to replay"
     try:
         found = aws.client("events").describe_archive(ArchiveName=debug.archive)
-        begin, end = replay_window(aws, debug)
+        begin, end = replay_window(debug)
     except RunbookError as error:
         return [Check(name, "fail", error.what, error.remedy)]
     except Exception as error:
