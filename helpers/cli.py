@@ -212,20 +212,28 @@ def cleanup(
     rehearsal: Annotated[bool, typer.Option("--rehearsal", help="Look in the shared local cloud; a rehearsed run's own is found by its RUN_ID.")] = False,
 ) -> None:
     """Find what debugging runs left behind after a crash; with --yes remove it and list again to prove it."""
-    from helpers.aws import connect
-    from helpers.eventbridge import leftovers
+    from helpers.aws import connect, explain
 
     with _cloud_of(run_id, rehearsal):
         aws = connect(profile=profile, region=region)
-        found = leftovers.left_behind(aws, run_id)
-        print(f"account {aws.account}, {aws.region}: {len(found)} left behind{f' by run {run_id}' if run_id else ', expired'}")
-        if found:
-            _print_table(("kind", "name", "run", "expires"), ((one.kind, one.name, one.run_id, one.expires) for one in found))
-        if found and yes:
-            leftovers.remove_all(aws, found)
-            print(f"removed: {len(found)}; a new listing has {len(leftovers.left_behind(aws, run_id))}")
-        elif found:
-            print("nothing was removed: --yes removes them")
+        try:
+            _clean_up(aws, run_id, yes)
+        except Exception as error:
+            raise explain(error) from error
+
+
+def _clean_up(aws: Any, run_id: str, yes: bool) -> None:
+    from helpers.eventbridge import leftovers
+
+    found = leftovers.left_behind(aws, run_id)
+    print(f"account {aws.account}, {aws.region}: {len(found)} left behind{f' by run {run_id}' if run_id else ', expired'}")
+    if found:
+        _print_table(("kind", "name", "run", "expires"), ((one.kind, one.name, one.run_id, one.expires) for one in found))
+    if found and yes:
+        leftovers.remove_all(aws, found)
+        print(f"removed: {len(found)}; a new listing has {len(leftovers.left_behind(aws, run_id))}")
+    elif found:
+        print("nothing was removed: --yes removes them")
 
 
 def _cloud_of(run_id: str, shared: bool) -> contextlib.AbstractContextManager[None]:

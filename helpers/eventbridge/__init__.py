@@ -1,6 +1,6 @@
 """EventBridge: the pattern language, what was delivered, explanations, replays, templates and schedules."""
 
-from helpers.eventbridge.debug_rule import Debug, attach, cause_event, correct, from_parameters, originals, remove
+from helpers.eventbridge.debug_rule import Debug, as_delivered, attach, cause_event, correct, from_parameters, originals, remove
 from helpers.eventbridge.events import InvalidEvent
 from helpers.eventbridge.health import dead_letters, rule_health, target_checks
 from helpers.eventbridge.matching import matches
@@ -23,6 +23,7 @@ __all__ = [
     "Pattern",
     "Preview",
     "amplify_message",
+    "as_delivered",
     "attach",
     "before_and_after",
     "cause_event",

@@ -22,6 +22,8 @@ ENTRIES = 10  # of one PutEvents call
 ENTRY_LIMIT = 1_000_000  # bytes of all entries of a call; https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevent-size.html
 SEND_AGAIN = 20.0  # seconds after which a copy is sent again: a new rule may need up to a minute until it matches
 A_DAY = datetime.timedelta(days=1)
+KEPT = 1000  # events of a run; the journal holds them
+SHOWN = 50  # of them in a table
 QUIET = 3.0  # seconds without a new event that end the reading of a replay
 
 
@@ -195,7 +197,8 @@ def cause_event(aws: Aws, debug: Debug, attached: Attached, events: Sequence[str
         return Arrived(tuple(events), 0.0) if sent else Arrived((), 0.0, "not known before the apply")
     reader, started = SinkReader(aws, debug.sink, debug.name, debug.log_group, attached.since), time.monotonic()
     arrived = {"copy": _copies, "replay": _replayed, "real": _real}[debug.cause](aws, debug, reader, events)
-    return Arrived(tuple(sorted(arrived, key=lambda event: json.loads(event).get("time", ""))), round(time.monotonic() - started, 1))
+    in_order = sorted(arrived, key=lambda event: json.loads(event).get("time", ""))
+    return Arrived(tuple(in_order[:KEPT]), round(time.monotonic() - started, 1))
 
 
 def _copies(aws: Aws, debug: Debug, reader: SinkReader, events: Sequence[str]) -> list[str]:
@@ -210,7 +213,8 @@ def _copies(aws: Aws, debug: Debug, reader: SinkReader, events: Sequence[str]) -
         return f"{len(missing)} of {len(sent)} not there yet" if missing else "all there"
 
     _wait_for(debug, state, "all there")
-    return [event for event in reader.read() if json.loads(event)["id"] in set(sent)]
+    arrived = {json.loads(event)["id"]: event for event in reader.read()}
+    return [arrived[one] for one in sent]
 
 
 def _replayed(aws: Aws, debug: Debug, reader: SinkReader, events: Sequence[str]) -> list[str]:
@@ -328,19 +332,25 @@ def originals(debug: Debug, arrived: Arrived) -> tuple[str, ...]:
     return tuple(_with_source(event, debug.source) for event in arrived.events)
 
 
+def as_delivered(arrived: Arrived) -> pd.DataFrame:
+    """The first event, whole and letter by letter as the sink got it."""
+    return pd.DataFrame({"the first event as it was delivered": [arrived.events[0] if arrived.events else arrived.note]})
+
+
 def _with_source(event: str, source: str) -> str:
     found = json.loads(event)
     return json.dumps({**found, "source": source}, ensure_ascii=False) if found["source"] == copied_source(source) else event
 
 
 def unfolded(events: Sequence[str]) -> pd.DataFrame:
-    """Events as a table, one row each: the envelope without version, account and resources, then `detail` field by field."""
+    """Events as a table, one row each: the envelope without version, account and resources, then `detail` field by field; the first 50."""
     rows = []
-    for text in events:
+    for text in events[:SHOWN]:
         event = json.loads(text)
         envelope = {name: event[name] for name in ("time", "source", "detail-type", "region") if name in event}
         rows.append({**envelope, **_fields("detail", event.get("detail"))})
-    return pd.DataFrame(rows).fillna("")
+    more = [{"time": f"and {len(events) - SHOWN} more"}] if len(events) > SHOWN else []
+    return pd.DataFrame(rows + more).fillna("")
 
 
 def _fields(path: str, value: Any) -> dict[str, Any]:

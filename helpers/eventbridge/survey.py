@@ -70,7 +70,8 @@ def pattern_check(name: str, text: str) -> Check:
     try:
         parse(text)
     except InvalidPattern as error:
-        return Check(name, "fail", f"{_short(text)} is refused: {error.what}", error.remedy or 'Write it as JSON with lists of values, such as {"source": ["aws.amplify"]}.')
+        meant = f" Probably meant: {json.dumps(error.corrected)}" if error.corrected else ""
+        return Check(name, "fail", f"{_short(text)} is refused: {error.what}", f"{error.remedy}{meant}".strip())
     return Check(name, "pass", _short(text))
 
 

@@ -37,12 +37,13 @@ def _verdict(pattern: str, events: Sequence[str]) -> tuple[str, str]:
 
 
 def _failures(told: Explanation) -> int:
-    return int((~told.rows["passed"].astype(bool)).sum())
+    """How many fields keep the event out, of the nearest alternative."""
+    return min(sum(not row.passed for row in rows) for rows in told.alternatives)
 
 
 def _why(told: Explanation) -> str:
-    failed = told.rows[~told.rows["passed"].astype(bool)]
-    return "; ".join(f"{row.path}: {row.hint or f'{row.found} is not {row.test}'}" for row in failed.itertuples())
+    rows = min(told.alternatives, key=lambda rows: sum(not row.passed for row in rows))
+    return "; ".join(f"{row.path}: {row.hint or f'{row.found} is not {row.test}'}" for row in rows if not row.passed) or told.verdict
 
 
 def nearest(pattern: str, events: Sequence[str]) -> Explanation | str:
@@ -72,15 +73,12 @@ def corrected(debug: Debug, rule: Rule, events: Sequence[str]) -> str:
 def _proposed(pattern: str, events: Sequence[str], *, every: bool) -> str:
     if not every:
         told = [explain(pattern, event) for event in events]
-        return pattern if any(one.matched for one in told) else _changed(pattern, min(told, key=_failures))
+        change = None if any(one.matched for one in told) else min(told, key=_failures).change
+        return change.text if change else pattern
     for event in events:
-        told = explain(pattern, event)
-        pattern = pattern if told.matched else _changed(pattern, told)
+        change = explain(pattern, event).change
+        pattern = change.text if change else pattern
     return pattern
-
-
-def _changed(pattern: str, told: Explanation) -> str:
-    return pattern if told.change is None else told.change if isinstance(told.change, str) else json.dumps(told.change)
 
 
 def before_and_after(rule: Rule, pattern: str, events: Sequence[str]) -> pd.DataFrame:
