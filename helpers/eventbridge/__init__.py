@@ -1,8 +1,11 @@
 """EventBridge: the pattern language, what was delivered, explanations, replays, templates and schedules."""
 
+from helpers.eventbridge.changes import Change
 from helpers.eventbridge.debug_rule import Debug, as_delivered, attach, cause_event, correct, from_parameters, originals, remove
 from helpers.eventbridge.events import InvalidEvent
+from helpers.eventbridge.explain import Explanation, explain
 from helpers.eventbridge.health import dead_letters, rule_health, target_checks
+from helpers.eventbridge.lint import lint
 from helpers.eventbridge.matching import matches
 from helpers.eventbridge.patterns import InvalidPattern, Pattern, parse
 from helpers.eventbridge.preview import Preview, preview
@@ -14,7 +17,9 @@ from helpers.eventbridge.transformers import InvalidTemplate, NotDelivered, rend
 from helpers.eventbridge.verdicts import before_and_after, corrected, measured, nearest, transformed, verdicts
 
 __all__ = [
+    "Change",
     "Debug",
+    "Explanation",
     "InvalidEvent",
     "InvalidPattern",
     "InvalidSchedule",
@@ -32,8 +37,10 @@ __all__ = [
     "dead_letters",
     "describe_rule",
     "describe_schedule",
+    "explain",
     "firings_table",
     "from_parameters",
+    "lint",
     "list_rules",
     "list_targets",
     "matches",

@@ -81,12 +81,12 @@ def fields(found: Members, steps: Collection[str] | None = None) -> dict[str, li
     while waiting:
         node, path, places = waiting.pop()
         if type(node) is Members:
-            for name, value in node:
+            for name, value in reversed(node):
                 if steps is None or name in steps or ("." in name and all(step in steps for step in split(name))):
                     waiting.append((value, name if path is None else f"{path}.{name}", places))
         elif type(node) is list:
             inside = [(child, path, (*places, (arrays, at)) if type(child) in (Members, list) else places) for at, child in enumerate(node)]
-            waiting.extend(inside)
+            waiting.extend(reversed(inside))
             arrays += 1
         else:
             paths.setdefault(path or "", []).append(Value(held(node), places))

@@ -44,6 +44,16 @@ def matches(pattern: str | bytes | Mapping[str, Any], event: str | bytes | Mappi
     return machine.accepts(events.fields(found, machine.steps))
 
 
+def accepts(pattern: Pattern, found: Mapping[str, list[Value]]) -> bool:
+    """True where an event with these scalars by dotted path matches a parsed pattern."""
+    return _Machine(pattern).accepts(found)
+
+
+def dropped(pattern: Pattern) -> list[int]:
+    """The alternatives, counted from 0, that the engine takes for an earlier one, with which they share a value of each path."""
+    return _Machine(pattern).dropped
+
+
 @dataclass
 class _Field:
     """The tests of one path in one state, by key, each with the state that it leads to."""
@@ -82,11 +92,14 @@ class _Machine:
     def __init__(self, pattern: Pattern) -> None:
         self.start = _State()
         self.fails = ""
+        self.dropped: list[int] = []
         self.steps = {step for rule in pattern.alternatives for path in rule for step in events.split(path)}
         for number, rule in enumerate(pattern.alternatives):
-            paths = [(path, [one for test in rule[path] for one in _compiled(test)]) for path in sorted(rule, key=_java_order)]
+            paths = [(path, [one for test in rule[path] for one in _compiled(test)]) for path in sorted(rule, key=java_order)]
             reached: list[list[_State]] = [[] for _ in paths]
-            if not self._add(self.start, paths, 0, reached):
+            if self._add(self.start, paths, 0, reached):
+                self.dropped.append(number)
+            else:
                 self._register(number, paths, reached)
 
     def _add(self, state: _State, paths: list[tuple[str, list[tuple[Key, Check]]]], at: int, reached: list[list[_State]]) -> set[int]:
@@ -173,7 +186,8 @@ def _joined(places: dict[int, int], value: Value) -> dict[int, int] | None:
     return {**places, **dict(value.places)} if value.places else places
 
 
-def _java_order(path: str) -> bytes:
+def java_order(path: str) -> bytes:
+    """What sorts paths as the engine does, by UTF-16 units."""
     return path.encode("utf-16-be", "surrogatepass")
 
 

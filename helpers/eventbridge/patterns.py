@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from helpers.aws import RunbookError
 from helpers.eventbridge import values
 from helpers.eventbridge.complexity import complexity
+from helpers.eventbridge.corrections import guesses
 from helpers.eventbridge.tokens import ARRAY, END_ARRAY, END_OBJECT, FALSE, NAME, NULL, NUMBER, OBJECT, STRING, TRUE, BadJson, Tokens
 
 MAX_PATTERN = 4_096  # characters; botocore, EventPattern of PutRule
@@ -96,11 +97,15 @@ class Test:
 class Pattern:
     """A parsed pattern: its text, and the alternatives that `$or` makes of it, each the tests of its dotted paths.
 
-    An event matches if in one alternative every path has a value that one of its tests passes.
+    An event matches if in one alternative every path has a value that one of its tests passes. `overwritten` are the paths
+    that are written more than once, of which the last counts. `or_fault` says why the engine takes `$or` for the name of a
+    field, where it does.
     """
 
     text: str
     alternatives: tuple[Mapping[str, tuple[Test, ...]], ...]
+    overwritten: tuple[str, ...] = ()
+    or_fault: str = ""
 
 
 def parse(pattern: str | bytes | Mapping[str, Any], *, limits: bool = True) -> Pattern:
@@ -142,12 +147,25 @@ def _parse(text: str) -> Pattern:
     if len(text) > MAX_PATTERN:
         raise InvalidPattern(f"The pattern has {len(text):,} characters; EventBridge takes {MAX_PATTERN:,}.", "Split it into several rules.")
     try:
-        return Pattern(text, _Parser(text).alternatives())
+        return _Parser(text).pattern()
     except _Refused as refused:
         try:
-            return Pattern(text, _Parser(text, with_or=False).alternatives())
+            return replace(_Parser(text, with_or=False).pattern(), or_fault=str(refused))
         except _Refused:
-            raise InvalidPattern(str(refused)) from None
+            corrected = _corrected(text)
+            remedy = f"Write {_json(corrected)}" if corrected is not None else ""
+            raise InvalidPattern(str(refused), remedy, corrected=corrected) from None
+
+
+def _corrected(text: str) -> Any:
+    """The first valid pattern that an invalid one may mean, as an object; None where there is none."""
+    for guess in guesses(text):
+        try:
+            _Parser(_json(guess)).pattern()
+        except (_Refused, InvalidPattern, ValueError, RecursionError, TypeError):
+            continue
+        return guess
+    return None
 
 
 class _Refused(ValueError):
@@ -169,11 +187,13 @@ class _Parser:
     """One reading of a pattern. Without `with_or`, `$or` is a field like any other: how the engine reads what it else refuses."""
 
     def __init__(self, text: str, with_or: bool = True) -> None:
-        self.tokens, self.with_or = Tokens(text), with_or
+        self.text, self.tokens, self.with_or = text, Tokens(text), with_or
+        self.overwritten: dict[str, None] = {}
         self.path: list[str] = []
         self.frames: list[_Frame] = []
 
-    def alternatives(self) -> tuple[Mapping[str, tuple[Test, ...]], ...]:
+    def pattern(self) -> Pattern:
+        """The pattern. Raises `_Refused`."""
         rules: list[dict[str, tuple[Test, ...]]] = []
         try:
             self._need(self.tokens.advance() == OBJECT, "Filter is not an object")
@@ -183,7 +203,7 @@ class _Parser:
                 (self._member if frame.before is None else self._branch)(frame)
         except BadJson as error:
             raise _Refused(str(error)) from None
-        return tuple(rules)
+        return Pattern(self.text, tuple(rules), tuple(self.overwritten))
 
     def _member(self, frame: _Frame) -> None:
         """The next field of an object, or its end."""
@@ -237,6 +257,8 @@ class _Parser:
         base = ".".join(self.path)
         path = f"{base}.{name}" if base else name
         for rule in rules or [rules.append({}) or rules[-1]]:
+            if path in rule:
+                self.overwritten[path] = None
             rule[path] = tuple(found)
 
     def _scalar(self, kind: str) -> Test:
