@@ -70,8 +70,7 @@ def pattern_check(name: str, text: str) -> Check:
     try:
         parse(text)
     except InvalidPattern as error:
-        meant = f" Probably meant: {json.dumps(error.corrected)}" if error.corrected else ""
-        return Check(name, "fail", f"{_short(text)} is refused: {error.what}", f"{error.remedy}{meant}".strip())
+        return Check(name, "fail", f"{_short(text)} is refused: {error.what}.", error.remedy)
     return Check(name, "pass", _short(text))
 
 

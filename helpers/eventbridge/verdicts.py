@@ -33,12 +33,13 @@ def _verdict(pattern: str, events: Sequence[str]) -> tuple[str, str]:
         return "", NOTHING
     told = [explain(pattern, event) for event in events]
     missed = [one for one in told if not one.matched]
-    return f"{len(told) - len(missed)} of {len(told)}", _why(min(missed, key=_failures)) if missed else ""
+    return f"{len(told) - len(missed)} of {len(told)}", _why(min(missed, key=_distance)) if missed else ""
 
 
-def _failures(told: Explanation) -> int:
-    """How many fields keep the event out, of the nearest alternative."""
-    return min(sum(not row.passed for row in rows) for rows in told.alternatives)
+def _distance(told: Explanation) -> tuple[int, int]:
+    """How far an event is from a pattern: the fields that keep it out, then how much there is to tell of the change that lets it in."""
+    failures = min(sum(not row.passed for row in rows) for rows in told.alternatives)
+    return failures, len(told.change.sentence) if told.change else 0
 
 
 def _why(told: Explanation) -> str:
@@ -51,7 +52,7 @@ def nearest(pattern: str, events: Sequence[str]) -> Explanation | str:
     if not events:
         return NOTHING
     told = [explain(pattern, event) for event in events]
-    return min((one for one in told if not one.matched), key=_failures, default=told[0])
+    return min((one for one in told if not one.matched), key=_distance, default=told[0])
 
 
 def corrected(debug: Debug, rule: Rule, events: Sequence[str]) -> str:
@@ -73,7 +74,7 @@ def corrected(debug: Debug, rule: Rule, events: Sequence[str]) -> str:
 def _proposed(pattern: str, events: Sequence[str], *, every: bool) -> str:
     if not every:
         told = [explain(pattern, event) for event in events]
-        change = None if any(one.matched for one in told) else min(told, key=_failures).change
+        change = None if any(one.matched for one in told) else min(told, key=_distance).change
         return change.text if change else pattern
     for event in events:
         change = explain(pattern, event).change
@@ -104,7 +105,7 @@ def transformed(found: Survey, events: Sequence[str]) -> Previews:
     """What the targets of the rule under debug would get of the event that comes nearest to its pattern; of Amplify's, where no target has a transformer, also a message for Slack."""
     if not events:
         return Previews((("", NOTHING),))
-    rule, event = found.rule, min(events, key=lambda one: _failures(explain(found.rule.pattern, one)))
+    rule, event = found.rule, min(events, key=lambda one: _distance(explain(found.rule.pattern, one)))
     names = {"rule_name": rule.name, "rule_arn": rule.arn}
     targets = [one for one in found.targets if one.rule == rule.name]
     shown = [(f"{one.id}: {one.arn}", preview(one.input_paths or {}, one.template, event, target=one.id, **names) if one.template else f"It gets {one.sends}.") for one in targets]

@@ -75,6 +75,28 @@ def test_cleanup_of_a_killed_run_lists_first_and_removes_with_yes(house: Any, si
     assert "a new listing has 0" in done.stdout
 
 
+@pytest.mark.parametrize("sink", ["lambda", "logs"])
+def test_cleanup_finds_what_a_run_killed_while_attaching_had_made_so_far(house: Any, sink: str) -> None:
+    running = house.started("k", "-p", f"sink={sink}")
+    house.poll(lambda: bool(house.left()) or running.poll() is not None, "the first thing made")
+    os.kill(house.kernel("k"), signal.SIGKILL)
+    running.wait(60)
+    assert house.left()
+    assert house.runbook("cleanup", "k", "--yes").returncode == 0
+    assert house.left() == []
+
+
+def test_a_rehearsal_that_failed_is_cleaned_up_on_its_own_cloud(house: Any) -> None:
+    options = ["-p", "run_id=failed", "-p", "cause=real", "-p", "source=custom.silent", "-p", "wait_seconds=1.0", "-p", "sink=sqs"]
+    assert house.runbook("rehearse", "eventbridge_debug", *options).returncode == 1
+    try:
+        done = house.runbook("cleanup", "failed", "--yes")
+        assert (done.returncode, "removed: 2; a new listing has 0" in done.stdout) == (0, True), done.stdout + done.stderr
+    finally:
+        house.runbook("cloud", "down", "failed")
+    assert "does not run" in house.runbook("cleanup", "failed").stderr
+
+
 def test_cleanup_without_a_run_removes_what_is_expired_and_nothing_else(house: Any) -> None:
     killed_with_the_rule_attached(house, "old", "-p", "sink=sqs", "-p", "keep_hours=0.0")
     killed_with_the_rule_attached(house, "young", "-p", "sink=sqs")
@@ -118,6 +140,34 @@ def test_a_rule_that_somebody_changed_meanwhile_is_left_alone(house: Any) -> Non
     assert done.returncode == 1
     assert "somebody changed it meanwhile" in done.stderr
     assert house.pattern() == {"source": ["aws.s3"]}
+
+
+def test_a_rule_on_a_bus_of_its_own_is_debugged_there(house: Any) -> None:
+    events = house.client("events")
+    events.create_event_bus(Name="orders")
+    events.put_rule(Name="paid", EventBusName="orders", EventPattern='{"source": ["shop"], "detail": {"state": ["PAID"]}}')
+    event = json.dumps({"source": "shop", "detail-type": "order", "detail": {"state": "paid"}})
+    done = house.apply("o", "-p", "event_bus=orders", "-p", "rule=paid", "-p", "source=shop", "-p", f"event={event}", "-p", "sink=sqs")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    found = json.loads(events.describe_rule(Name="paid", EventBusName="orders")["EventPattern"])
+    assert "paid" in found["detail"]["state"]
+    assert (house.result("o")["metrics"]["matched_now"], house.left(), events.list_rules(EventBusName="orders")["Rules"][0]["Name"]) == (1, [], "paid")
+
+
+def test_who_may_not_make_the_debug_rule_is_told_before_anything_is_made(house: Any) -> None:
+    iam = house.client("iam")
+    iam.create_user(UserName="operator")
+    key = iam.create_access_key(UserName="operator")["AccessKey"]
+    operator = {**house.environment, "AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+    refused = subprocess.run(house.command(*house.arguments("p")), env=operator, capture_output=True, text=True, timeout=150)
+    assert refused.returncode == 1
+    assert "user/operator may not events:DeleteRule on arn:aws:events:ap-northeast-1:123456789012:rule/runbook-debug-p" in refused.stderr
+    assert "Remedy: `runbook show eventbridge_debug --policy` prints the policy" in refused.stderr
+    assert house.left() == []
+    iam.put_user_policy(UserName="operator", PolicyName="debug", PolicyDocument=json.dumps(POLICY))
+    done = subprocess.run(house.command(*house.arguments("p2")), env=operator, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert "asked of IAM for arn:aws:iam::123456789012:user/operator" in house.report("p2")
 
 
 def depth(house: Any, queue: str) -> int:
