@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.aws import Aws, Check, planning
+from helpers.aws.calls import peeking
 from helpers.aws.errors import is_not_found
 from helpers.eventbridge.rules import DEFAULT_BUS, Rule, Target
 
@@ -75,7 +76,8 @@ def _letters(aws: Aws, arn: str) -> list[tuple[str, Any, str, Any, str]]:
         return [(name, depth, "", "", "")]
     found: dict[str, tuple[str, str]] = {}
     for _ in range(min(depth, SAMPLE)):
-        letters = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0, MessageAttributeNames=["All"]).get("Messages", [])
+        with peeking():
+            letters = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0, MessageAttributeNames=["All"]).get("Messages", [])
         found.update({one["MessageId"]: _error(one) for one in letters})
         if not letters or len(found) >= depth:
             break

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from helpers.aws import UNKNOWN, Aws, RunbookError, planning, wait
+from helpers.aws.calls import peeking
 from helpers.aws.errors import is_not_found
 from helpers.eventbridge.health import PRINCIPAL
 
@@ -164,7 +165,8 @@ class SinkReader:
         sqs, found = self._aws.client("sqs"), []
         url = sqs.get_queue_url(QueueName=self._name)["QueueUrl"]
         while True:
-            messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=HIDDEN).get("Messages", [])
+            with peeking():
+                messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=HIDDEN).get("Messages", [])
             found += [one["Body"] for one in messages]
             if not messages:
                 return found
