@@ -107,8 +107,9 @@ def _turns() -> Iterator[tuple[str, str]]:
 def _app(name: str) -> dict[str, Any]:
     arn = f"arn:aws:amplify:{REGION}:{ACCOUNT}:apps/{name}"
     domain = f"{name}.amplifyapp.com"
+    named = {"appId": name, "appArn": arn, "name": name, "description": "", "repository": "", "defaultDomain": domain}
     made = {"createTime": 0, "updateTime": 0, "environmentVariables": {}, "enableBranchAutoBuild": True, "enableBasicAuth": False}
-    return {"appId": name, "appArn": arn, "name": name, "description": "", "repository": "", "platform": "WEB", "defaultDomain": domain, **made}
+    return {**named, **made, "platform": "WEB"}
 
 
 def _branch(app: str, name: str) -> dict[str, Any]:

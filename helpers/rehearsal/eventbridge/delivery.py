@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
@@ -16,8 +15,8 @@ THEIRS = ("events", "sns", "states")
 log = logging.getLogger("events")
 
 
-def deliver(target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any]) -> None:
-    """Deliver an event, given as its JSON object, to one of `OURS`, and count it as AWS does.
+def deliver(target: dict[str, Any], event: str, rule: dict[str, Any]) -> None:
+    """Deliver an event, given as its JSON text, to one of `OURS`, and count it as AWS does.
 
     Permission and existence are not retried on AWS, so a failure is final at once.
     Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
@@ -36,7 +35,7 @@ def service_of(target: dict[str, Any]) -> str:
     return str(target["Arn"].split(":")[2])
 
 
-def _hand_over(target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any]) -> None:
+def _hand_over(target: dict[str, Any], event: str, rule: dict[str, Any]) -> None:
     payload = inputs.payload(target, event, rule)
     match service_of(target):
         case "sqs":
@@ -48,7 +47,7 @@ def _hand_over(target: dict[str, Any], event: dict[str, Any], rule: dict[str, An
             sinks.to_log_group(target["Arn"], payload, rule["Arn"], as_is=not inputs.kinds(target))
 
 
-def _bury(target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any], failure: NotDelivered) -> None:
+def _bury(target: dict[str, Any], event: str, rule: dict[str, Any], failure: NotDelivered) -> None:
     """Send the event as it arrived to the target's dead-letter queue, where it has one that takes it."""
     queue = (target.get("DeadLetterConfig") or {}).get("Arn")
     if not queue:
@@ -60,7 +59,7 @@ def _bury(target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any], f
         "ERROR_MESSAGE": failure.message,
     }
     try:
-        sinks.to_queue(queue, json.dumps(event), rule["Arn"], attributes=attributes)
+        sinks.to_queue(queue, event, rule["Arn"], attributes=attributes)
         metrics.count(rule, "InvocationsSentToDlq")
     except NotDelivered as again:
         metrics.count(rule, "InvocationsFailedToBeSentToDlq")

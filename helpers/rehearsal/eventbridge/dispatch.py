@@ -1,17 +1,13 @@
-"""Take an event to the rules of its bus that match it."""
+"""Take an event to the archives of its bus, and to the rules that match it."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from helpers.rehearsal.eventbridge import delivery, metrics
-
-# In the order in which AWS writes them.
-FIELDS = ("version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail")
+from helpers.rehearsal.eventbridge import archives, delivery, engine, metrics
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
@@ -23,33 +19,32 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
     def invoke_target(target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any], view: Any = None) -> None:
         # EventBridge Scheduler comes this way too, with a schedule for the rule.
         if delivery.service_of(target) in delivery.OURS and ":events:" in rule.get("Arn", ""):
-            delivery.deliver(target, as_json(event), rule)
+            delivery.deliver(target, engine.text_of(event), rule)
         else:
             theirs(target, event, rule, view)
 
     eventbridge._dispatch_event = _within(loop, dispatch)
+    # MiniStack asks for this beside some dispatches and not beside others (those of S3); here it belongs to all.
+    eventbridge._archive_event = lambda *_: None
     eventbridge._invoke_target = _within(loop, invoke_target)
 
 
 def dispatch(event: dict[str, Any], view: Any = None) -> None:
-    """Take an event, as MiniStack keeps it, to the targets of every enabled rule that matches it."""
+    """Take an event, as MiniStack keeps it, to the archives and to the targets of every enabled rule that matches it.
+
+    A replayed event is not archived again. Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-archive.html
+    """
     from ministack.services import eventbridge
 
-    view = view or eventbridge._pattern_event_view(event)
+    if not event.get("ReplayName"):
+        archives.record(event)
+    text = engine.text_of(event)
     for key, rule in list(eventbridge._rules.items()):
-        if not _concerned(key, rule, event) or not eventbridge._matches_pattern_view(rule["EventPattern"], view):
+        if not _concerned(key, rule, event) or not engine.matches(rule["EventPattern"], text):
             continue
         metrics.count(rule, "MatchedEvents", "TriggeredRules")
         for target in list(eventbridge._targets.get(key, [])):
             eventbridge._invoke_target(target, event, rule, view)
-
-
-def as_json(event: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON object that targets get of an event as MiniStack keeps it."""
-    from ministack.services import eventbridge
-
-    whole = eventbridge._pattern_event_view(event).event_with_detail()
-    return copy.deepcopy({name: whole[name] for name in (*FIELDS, "replay-name") if name in whole})
 
 
 def _concerned(key: str, rule: dict[str, Any], event: dict[str, Any]) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from helpers.rehearsal.eventbridge import archives
+
 MAX_ENTRIES = 10
 # All entries of a request together.
 # Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html#eb-putevent-size
@@ -40,12 +42,13 @@ def emit(events: Sequence[Mapping[str, Any]], *, bus: str = "default", past: boo
 
 
 def accept(record: dict[str, Any], *, past: bool = False) -> None:
-    """Record an event, as MiniStack keeps it, in the archives of its bus, and take it to the rules."""
+    """Take an event, as MiniStack keeps it, to the archives of its bus, and unless it is `past` to the rules."""
     from ministack.services import eventbridge
 
     eventbridge._ensure_default_bus()
-    eventbridge._archive_event(record)
-    if not past:
+    if past:
+        archives.record(record)
+    else:
         eventbridge._dispatch_event(record)
 
 
@@ -62,11 +65,17 @@ def _problem_of(entry: Mapping[str, Any]) -> tuple[str, str] | None:
             return "InvalidArgument", f"Parameter {name} is not valid. Reason: {name} is a required argument."
     if entry["Source"].startswith("aws."):
         return "NotAuthorizedForSourceException", "Not authorized for the source."
+    return None if _is_object(entry["Detail"]) else ("MalformedDetail", "Detail is malformed.")
+
+
+def _is_object(detail: str) -> bool:
+    """Return whether a detail is a JSON object; NaN and the like are no JSON."""
+    from helpers.eventbridge.transformers import load_json
+
     try:
-        well_formed = isinstance(json.loads(entry["Detail"]), dict)
+        return isinstance(load_json(detail), dict)
     except ValueError:
-        well_formed = False
-    return None if well_formed else ("MalformedDetail", "Detail is malformed.")
+        return False
 
 
 def _record_of(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Seed a local cloud with what runbooks/eventbridge_debug.ipynb is rehearsed on: a rule that never matches, and one that cannot deliver.
+"""Seed a local cloud with what runbooks/eventbridge_debug.ipynb is rehearsed on: a rule that matches nothing, one that delivers nothing.
 
 Two Amplify apps, foo and bar, shall tell a Slack channel how their deployments end; the rule says `details` for
 `detail`. A second rule matches everything of Amplify, but its queue lets nobody in. An archive has a day of events.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from helpers.eventbridge import amplify_message
 from helpers.rehearsal.eventbridge.amplify import APPS, BRANCHES, DETAIL_TYPE, event_of
 from helpers.rehearsal.eventbridge.permissions import PRINCIPAL
 
@@ -26,13 +27,6 @@ FAULTY_PATTERN = {
     "details": {"appId": ["foo", "bar"], "jobStatus": ["SUCCEED", "FAILED"]},
 }
 AUDIT_RULE, AUDIT_QUEUE = "amplify-to-audit", "audit"
-INPUT_PATHS = {
-    "appId": "$.detail.appId",
-    "branchName": "$.detail.branchName",
-    "jobId": "$.detail.jobId",
-    "jobStatus": "$.detail.jobStatus",
-    "region": "$.region",
-}
 DEPLOY_EVERY_S = 20.0
 # Deployments in the archive, one every 22 minutes of the past day.
 DEPLOYMENTS = 65
@@ -77,25 +71,11 @@ def ensure(cloud: Cloud, *, fresh: bool = False, **options: Any) -> EventScenari
     if AUDIT_RULE not in there:
         _make_audit_rule(access, plan)
         # So that the health of the rules has something to show.
-        cloud.emit([*_deployment("foo", "main", "901", "SUCCEED"), *_deployment("bar", "main", "902", "FAILED")], bus=plan.event_bus)
+        deployments = [*_deployment("foo", "main", "901", "SUCCEED"), *_deployment("bar", "main", "902", "FAILED")]
+        cloud.emit(deployments, bus=plan.event_bus)
     cloud.settings(deploy_every_s=DEPLOY_EVERY_S)
     rule = events.describe_rule(Name=plan.rule, EventBusName=plan.event_bus)["Arn"]
     return EventScenario(rule, archive, arn_of(access, "sqs", plan.slack_queue), _notes(plan))
-
-
-def slack_template() -> str:
-    """Return the input template that makes Slack's message of the design notes."""
-    console = "https://<region>.console.aws.amazon.com/amplify/home?region=<region>#/<appId>/<branchName>/<jobId>"
-    lines = [
-        "*結果*: <jobStatus>",
-        "*ブランチ名*: <branchName>",
-        "*検証URL*: https://<branchName>.<appId>.amplifyapp.com",
-        f"{console} Amplifyコンソール",
-    ]
-    section = {"type": "section", "text": {"type": "mrkdwn", "text": ":github: プルリクエスト環境"}}
-    contexts = [{"type": "context", "elements": [{"type": "mrkdwn", "text": line}]} for line in lines]
-    message = {"channel": "foo", "text": "Amplifyデプロイ完了通知", "blocks": [section, *contexts]}
-    return json.dumps(message, ensure_ascii=False)
 
 
 def history(now: datetime) -> list[dict[str, Any]]:
@@ -124,7 +104,8 @@ def _deployment(app: str, branch: str, job: str, last: str) -> Iterator[dict[str
 def _noise(number: int) -> dict[str, Any]:
     """Return an event of another service."""
     if number % 2:
-        detail: dict[str, Any] = {"version": "0", "bucket": {"name": "uploads"}, "object": {"key": f"{number}.png", "size": 1000 * number}}
+        upload = {"key": f"{number}.png", "size": 1000 * number}
+        detail: dict[str, Any] = {"version": "0", "bucket": {"name": "uploads"}, "object": upload}
         return {"source": "aws.s3", "detail-type": "Object Created", "resources": ["arn:aws:s3:::uploads"], "detail": detail}
     detail = {"instance-id": f"i-{number:017x}", "state": "running"}
     return {"source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification", "resources": [], "detail": detail}
@@ -148,11 +129,13 @@ def _ensure_archive(cloud: Cloud, access: Access, plan: Plan) -> str:
 def _make_slack_rule(access: Access, plan: Plan) -> None:
     """Make the rule with the faulty pattern, and the queue that stands for Slack's API destination."""
     events = access.client("events")
-    rule = events.put_rule(Name=plan.rule, EventBusName=plan.event_bus, EventPattern=json.dumps(FAULTY_PATTERN), State="ENABLED")["RuleArn"]
+    paths, template = amplify_message("foo")
+    pattern = json.dumps(FAULTY_PATTERN)
+    rule = events.put_rule(Name=plan.rule, EventBusName=plan.event_bus, EventPattern=pattern, State="ENABLED")["RuleArn"]
     target = {
         "Id": "slack",
         "Arn": _ensure_queue(access, plan.slack_queue, allow=rule),
-        "InputTransformer": {"InputPathsMap": INPUT_PATHS, "InputTemplate": slack_template()},
+        "InputTransformer": {"InputPathsMap": paths, "InputTemplate": template},
         "DeadLetterConfig": {"Arn": _ensure_queue(access, f"{plan.rule}-dlq", allow=rule)},
     }
     events.put_targets(Rule=plan.rule, EventBusName=plan.event_bus, Targets=[target])
@@ -175,7 +158,8 @@ def _ensure_queue(access: Access, name: str, *, allow: str = "") -> str:
     if allow:
         statement = {"Effect": "Allow", "Principal": {"Service": PRINCIPAL}, "Action": "sqs:SendMessage", "Resource": arn}
         statement["Condition"] = {"ArnEquals": {"aws:SourceArn": allow}}
-        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]})})
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
     return arn
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from typing import Any
 
 from helpers.rehearsal.eventbridge import dispatch, entries, strict
@@ -14,7 +15,10 @@ def install(handlers: dict[str, Handler]) -> Amplify:
     """Put delivery, checks and Amplify in MiniStack, from within the loop that serves it; returns Amplify."""
     from ministack.core import router
 
-    dispatch.install(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    # What events are matched with takes most of a second to import, so that begins now.
+    loop.run_in_executor(None, importlib.import_module, "helpers.eventbridge")
+    dispatch.install(loop)
     strict.install(handlers)
     amplify = Amplify()
     handlers["amplify"] = amplify.handle

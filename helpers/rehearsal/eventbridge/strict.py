@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from helpers.rehearsal.eventbridge import delivery, entries, inputs
+from helpers.rehearsal.eventbridge import delivery, engine, entries, inputs
 from helpers.rehearsal.stricter import _json, _refuse
 
 Answer = tuple[int, dict[str, str], Any]
@@ -15,9 +14,7 @@ Handler = Callable[..., Awaitable[Answer]]
 
 MAX_TARGETS = 5
 MAX_PATTERN_CHARACTERS = 4096
-RATE = re.compile(r"rate\((\d+) (minute|hour|day)(s?)\)")
-PLACEHOLDER = re.compile(r"<([^<>]*)>")
-RESERVED = ("rule-arn", "rule-name", "event", "event.json", "event.ingestion-time")
+NEEDED = ("id", "account", "source", "time", "region", "resources", "detail-type")
 
 
 class Refused(Exception):
@@ -29,7 +26,10 @@ class Refused(Exception):
 
 
 def install(handlers: dict[str, Handler]) -> None:
-    """Put the checks before MiniStack's handler."""
+    """Put the checks before MiniStack's handler, and the engine's judgment of patterns in the place of its own."""
+    from ministack.services import eventbridge
+
+    eventbridge._event_pattern_error = engine.problem_of
     inner = handlers["events"]
 
     async def handle(method: str, path: str, headers: dict[str, str], body: bytes, query: Any) -> Answer:
@@ -42,6 +42,8 @@ def install(handlers: dict[str, Handler]) -> None:
             return _refuse(refusal.code, str(refusal), 400)
         if action == "PutEvents":
             return _json(entries.put(asked["Entries"]))
+        if action == "TestEventPattern":
+            return _json({"Result": engine.matches(asked["EventPattern"], asked["Event"])})
         return await inner(method, path, headers, json.dumps(asked).encode(), query)
 
     handlers["events"] = handle
@@ -69,16 +71,27 @@ def _put_rule(asked: dict[str, Any]) -> None:
     asked["EventBusName"] = bus = _bus_of(asked)
     if schedule and bus != "default":
         raise Refused("ValidationException", "ScheduleExpression is supported only on the default event bus.")
-    if schedule.startswith("rate(") and not _is_rate(schedule):
-        raise Refused("ValidationException", "Parameter ScheduleExpression is not valid.")
+    _check_schedule(schedule)
     if eventbridge._rule_key(asked.get("Name"), bus) in eventbridge._rules:
         asked.pop("Tags", None)
 
 
-def _is_rate(schedule: str) -> bool:
-    """Return whether a rate is valid: a whole number above 0, and the unit in the plural unless it is 1."""
-    found = RATE.fullmatch(schedule)
-    return bool(found) and int(found[1]) > 0 and (found[3] == "s") == (int(found[1]) != 1)
+def _check_schedule(schedule: str) -> None:
+    """A rule's schedule is a rate or cron; at(...) is EventBridge Scheduler's."""
+    from helpers.eventbridge import InvalidSchedule, describe_schedule
+    from ministack.services import eventbridge
+
+    if not schedule:
+        return
+    try:
+        describe_schedule(schedule)
+    except InvalidSchedule:
+        schedule = ""
+    if not schedule.startswith(("rate(", "cron(")):
+        raise Refused("ValidationException", "Parameter ScheduleExpression is not valid.")
+    if not eventbridge._validate_schedule_expression(schedule):
+        message = f"The local cloud cannot run {schedule}, which is valid on AWS. Use a simpler one to rehearse."
+        raise Refused("ValidationException", message)
 
 
 def _delete_rule(asked: dict[str, Any]) -> None:
@@ -123,25 +136,29 @@ def _put_targets(asked: dict[str, Any]) -> None:
 
 
 def _check_target(target: dict[str, Any]) -> None:
+    from helpers.eventbridge.transformers import InvalidTemplate, check_transformer
+
     name = target["Id"]
     if len(inputs.kinds(target)) > 1:
-        raise Refused("ValidationException", f"Only one of Input, InputPath, or InputTransformer must be provided for target {name}.")
+        message = f"Only one of Input, InputPath, or InputTransformer must be provided for target {name}."
+        raise Refused("ValidationException", message)
     if target.get("Input"):
         try:
             json.loads(target["Input"])
         except ValueError:
             raise Refused("ValidationException", f"JSON syntax error in input for target {name}.") from None
-    transformer = target.get("InputTransformer") or {}
-    known = {*transformer.get("InputPathsMap", {}), *(f"aws.events.{reserved}" for reserved in RESERVED)}
-    for placeholder in PLACEHOLDER.findall(transformer.get("InputTemplate", "")):
-        if placeholder not in known:
-            raise Refused("ValidationException", f"InputTemplate for target {name} contains invalid placeholder {placeholder}.")
+    if transformer := target.get("InputTransformer"):
+        try:
+            check_transformer(transformer.get("InputPathsMap", {}), transformer["InputTemplate"], name)
+        except InvalidTemplate as error:
+            raise Refused("ValidationException", error.what) from error
     if target["Arn"].count(":") < 5:
         return
     service = delivery.service_of(target)
     if service not in (*delivery.OURS, *delivery.THEIRS):
         ours = ", ".join((*delivery.OURS, *delivery.THEIRS))
-        raise Refused("ValidationException", f"The local cloud does not deliver to {service} (target {name}). Use a target of {ours}.")
+        message = f"The local cloud does not deliver to {service} (target {name}). Use a target of {ours}."
+        raise Refused("ValidationException", message)
 
 
 # Events
@@ -157,10 +174,27 @@ def _put_events(asked: dict[str, Any]) -> None:
         bound = "greater than or equal to 1" if not given else f"less than or equal to {entries.MAX_ENTRIES}"
         raise Refused(
             "ValidationException",
-            f"1 validation error detected: Value '{given}' at 'entries' failed to satisfy constraint: Member must have length {bound}",
+            f"1 validation error detected: Value '{given}' at 'entries' failed to satisfy constraint: "
+            f"Member must have length {bound}",
         )
     if sum(map(entries.size_of, given)) > entries.MAX_BYTES:
         raise Refused("ValidationException", "Total size of the entries in the request is over the limit.")
+
+
+def _test_event_pattern(asked: dict[str, Any]) -> None:
+    """A valid pattern, and an event with all that EventBridge puts around a detail.
+
+    Source: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_TestEventPattern.html
+    """
+    if problem := engine.problem_of(asked["EventPattern"]):
+        raise Refused("InvalidEventPatternException", f"Event pattern is not valid. Reason: {problem}")
+    try:
+        event = json.loads(asked["Event"])
+    except ValueError as error:
+        raise Refused("ValidationException", "Parameter Event is not valid. Reason: It is not JSON.") from error
+    for name in NEEDED:
+        if name not in event:
+            raise Refused("ValidationException", f"Parameter Event is not valid. Reason: The event has no {name}.")
 
 
 # Replays
@@ -172,7 +206,8 @@ def _start_replay(asked: dict[str, Any]) -> None:
     Source: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_StartReplay.html
     """
     if asked.get("EventEndTime", 0) <= asked.get("EventStartTime", 0):
-        raise Refused("ValidationException", "Parameter EventEndTime is not valid. Reason: EventStartTime must be before EventEndTime.")
+        message = "Parameter EventEndTime is not valid. Reason: EventStartTime must be before EventEndTime."
+        raise Refused("ValidationException", message)
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -185,5 +220,6 @@ CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "RemoveTargets": _rule_exists,
     "PutTargets": _put_targets,
     "PutEvents": _put_events,
+    "TestEventPattern": _test_event_pattern,
     "StartReplay": _start_replay,
 }

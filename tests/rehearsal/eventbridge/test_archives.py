@@ -68,3 +68,36 @@ def test_a_replay_must_end_after_it_starts(bus: Any, archived: str, refusal: Cal
     bounds = {"EventStartTime": 20, "EventEndTime": 10}
     code, _ = refusal(bus.events.start_replay, ReplayName="never", EventSourceArn=archived, Destination={"Arn": bus_arn}, **bounds)
     assert code == "ValidationException"
+
+
+def test_an_archive_with_a_pattern_keeps_what_matches(bus: Any) -> None:
+    source = bus.events.create_event_bus(Name="chosen-few")["EventBusArn"]
+    bus.events.create_archive(ArchiveName="few", EventSourceArn=source, EventPattern='{"detail": {"n": [{"numeric": [">", 1]}]}}')
+    for number in range(4):
+        bus.put({"n": number}, bus="chosen-few")
+    found = bus.events.describe_archive(ArchiveName="few")
+    assert found["EventCount"] == 2 and found["SizeBytes"] > 200
+
+
+def test_what_a_bucket_emits_is_delivered_and_archived(bus: Any) -> None:
+    bus.events.create_archive(ArchiveName="uploads", EventSourceArn=bus.events.describe_event_bus(Name="default")["Arn"], EventPattern='{"source": ["aws.s3"]}')
+    queue = bus.queue("uploads")
+    bus.rule("uploads", queue, pattern={"source": ["aws.s3"], "detail": {"object": {"key": [{"suffix": ".png"}]}}})
+    bucket = bus.account.bucket("uploads", granted=False)
+    bus.account.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}})
+    for key in ("a.png", "b.txt"):
+        bus.account.s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    event = json.loads(bus.messages(queue)[0]["Body"])
+    assert (event["source"], event["detail-type"], event["detail"]["object"]["key"]) == ("aws.s3", "Object Created", "a.png")
+    bus.until(lambda: bus.events.describe_archive(ArchiveName="uploads")["EventCount"] == 2)
+
+
+def test_an_event_that_a_rule_forwards_is_on_the_other_bus_too(bus: Any) -> None:
+    arn = bus.events.create_event_bus(Name="second")["EventBusArn"]
+    bus.events.create_archive(ArchiveName="second", EventSourceArn=arn)
+    bus.rule("forward", arn, pattern={"source": ["forwarded"]})
+    queue = bus.queue("second")
+    bus.rule("arrived", queue, bus="second", pattern={"source": ["forwarded"]})
+    bus.put({"n": 1}, source="forwarded")
+    assert json.loads(bus.messages(queue)[0]["Body"])["detail"] == {"n": 1}
+    assert bus.events.describe_archive(ArchiveName="second")["EventCount"] == 1

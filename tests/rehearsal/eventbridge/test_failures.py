@@ -106,4 +106,4 @@ def test_a_quote_in_a_value_breaks_a_json_template_and_nothing_is_delivered(bus:
     bus.put({"q": 'say "hi"'}, source="shop.broken")
     bus.put({"q": "say hi"}, source="shop.broken")
     assert why(bus.messages(dead)[0])["ERROR_CODE"] == "INVALID_JSON"
-    assert [one["Body"] for one in bus.messages(queue)] == ['{"text": "say hi"}']
+    assert [one["Body"] for one in bus.messages(queue)] == ['{"text":"say hi"}']

@@ -16,7 +16,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 
 def test_events_of_aws_and_incomplete_ones_are_refused_one_by_one(bus: Any) -> None:
-    wrong = [entry(Source="aws.amplify"), entry(), entry(Detail="no"), entry(Detail="[1]"), entry(DetailType="")]
+    wrong = [entry(Source="aws.amplify"), entry(), entry(Detail="no"), entry(Detail='{"x": NaN}'), entry(DetailType="")]
     answer = bus.events.put_events(Entries=wrong)
     codes = [one.get("ErrorCode") for one in answer["Entries"]]
     assert codes == ["NotAuthorizedForSourceException", None, "MalformedDetail", "MalformedDetail", "InvalidArgument"]
@@ -53,6 +53,20 @@ def test_an_invalid_pattern_is_refused_with_the_reason(bus: Any, refusal: Refusa
     assert message.startswith(f"Event pattern is not valid. Reason: {reason}")
 
 
+def test_a_pattern_is_tested_with_a_whole_event_only(bus: Any, refusal: Refusal) -> None:
+    event = {"id": "1", "account": "1", "source": "shop", "time": "2026-01-01T00:00:00Z", "region": "x", "resources": [], "detail-type": "Order"}
+
+    def tested(pattern: str, event: str) -> bool:
+        return bus.events.test_event_pattern(EventPattern=pattern, Event=event)["Result"]
+
+    whole = json.dumps(event)[:-1] + ', "detail": {"n": 3.0e2, "n": 1}}'
+    assert tested('{"detail": {"n": [300]}}', whole) and not tested('{"detail": {"n": [2]}}', whole)
+    for broken in ('{"source": "shop"}', "no JSON"):
+        assert refusal(tested, pattern='{"source": ["shop"]}', event=broken)[0] == "ValidationException"
+    code, message = refusal(tested, pattern='{"source": "shop"}', event=whole)
+    assert code == "InvalidEventPatternException" and '"source" must be an object or an array' in message
+
+
 def test_a_pattern_of_more_than_4096_characters_is_refused(bus: Any, refusal: Refusal) -> None:
     pattern = json.dumps({"source": ["x" * 4090]})
     code, message = refusal(bus.events.put_rule, Name="long", EventPattern=pattern)
@@ -68,6 +82,12 @@ def test_an_invalid_rate_is_refused(bus: Any, refusal: Refusal, schedule: str) -
 @pytest.mark.parametrize("schedule", ["rate(1 minute)", "rate(10 minutes)", "rate(1 day)", "cron(0 12 * * ? *)"])
 def test_a_valid_schedule_is_taken(bus: Any, schedule: str) -> None:
     assert bus.events.put_rule(Name="schedule", ScheduleExpression=schedule, State="DISABLED")["RuleArn"].endswith(":rule/schedule")
+
+
+def test_a_schedule_that_only_aws_can_run_is_refused_with_that_said(bus: Any, refusal: Refusal) -> None:
+    code, message = refusal(bus.events.put_rule, Name="last", ScheduleExpression="cron(0 0 L-3 * ? *)")
+    assert code == "ValidationException" and message.startswith("The local cloud cannot run cron(0 0 L-3 * ? *), which is valid on AWS.")
+    assert refusal(bus.events.put_rule, Name="once", ScheduleExpression="at(2027-01-31T09:00:00)")[1] == "Parameter ScheduleExpression is not valid."
 
 
 def test_a_rule_needs_a_pattern_or_a_schedule_and_a_schedule_the_default_bus(bus: Any, refusal: Refusal) -> None:

@@ -51,6 +51,26 @@ def test_a_queue_gets_the_whole_event_in_the_order_of_aws(bus: Any) -> None:
     assert bus.waiting(queue) == 0
 
 
+def test_numbers_arrive_as_they_were_written_and_match_as_numbers(bus: Any) -> None:
+    queue = bus.queue("numbers")
+    bus.rule("numbers", queue, pattern={"detail": {"exact": [300]}})
+    detail = '{"exact": 3.0e2, "long": 12345678901234567890123}'
+    bus.put(Detail=detail)
+    assert bus.messages(queue)[0]["Body"].endswith(f'"detail":{detail}}}')
+
+
+def test_a_fifo_queue_gets_an_event_where_the_target_names_a_message_group(bus: Any) -> None:
+    url = bus.sqs.create_queue(QueueName="ordered.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+    arn = bus.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    statement = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
+    bus.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps({"Statement": [statement]})})
+    bus.rule("ordered", arn)
+    bus.put({"n": 1})
+    bus.rule("ordered", arn, SqsParameters={"MessageGroupId": "orders"})
+    bus.put({"n": 2})
+    assert [json.loads(one["Body"])["detail"] for one in bus.messages(arn)] == [{"n": 2}]
+
+
 def test_a_custom_bus_has_events_and_rules_of_its_own(bus: Any) -> None:
     arn = bus.events.create_event_bus(Name="orders")["EventBusArn"]
     here, there = bus.queue("here"), bus.queue("there")
@@ -81,6 +101,20 @@ def test_a_function_really_runs_and_what_it_prints_is_in_its_log_group(bus: Any)
     stream = bus.logs.describe_log_streams(logGroupName="/aws/lambda/printer")["logStreams"][0]["logStreamName"]
     messages = [one["message"] for one in bus.logs.get_log_events(logGroupName="/aws/lambda/printer", logStreamName=stream)["events"]]
     assert printed[0] in messages
+
+
+def test_a_function_gets_every_one_of_many_events(bus: Any) -> None:
+    rule = bus.rule("many-calls", pattern={"source": ["shop.many"]})
+    bus.events.put_targets(Rule="many-calls", Targets=[{"Id": "1", "Arn": function(bus, "counter", rule)}])
+    events = [{"source": "shop.many", "detail-type": "Order", "detail": {"n": number}} for number in range(200)]
+    bus.account.cloud.emit(events)
+
+    def numbers() -> set[int]:
+        pages = bus.logs.get_paginator("filter_log_events").paginate(logGroupName="/aws/lambda/counter", filterPattern='"shop.many"')
+        return {json.loads(one["message"])["event"]["detail"]["n"] for page in pages for one in page["events"]}
+
+    bus.logged("/aws/lambda/counter")
+    bus.until(lambda: numbers() == set(range(200)))
 
 
 def test_a_log_group_gets_one_log_event_per_event(bus: Any) -> None:
