@@ -40,7 +40,9 @@ class Field:
         if text.upper() in self.names:
             return self.names.index(text.upper()) + self.low
         if not (text.isascii() and text.isdigit() and len(text) <= 4 and self.low <= int(text) <= self.high):
-            refuse(f"{text!r} is no {self.name}: give {self.low} to {self.high}{f' or {self.names[0]} to {self.names[-1]}' if self.names else ''}.")
+            refuse(
+                f"{text!r} is no {self.name}: give {self.low} to {self.high}{f' or {self.names[0]} to {self.names[-1]}' if self.names else ''}."
+            )
         return int(text)
 
     def values(self, text: str) -> set[int]:

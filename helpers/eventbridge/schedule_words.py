@@ -20,7 +20,9 @@ def cron_words(cron: Cron) -> str:
         parts.append("in " + _runs(cron.months, lambda month: calendar.month_name[month]))
     if not _is_all(cron.years, YEARS):
         few = len(_spans(cron.years)) <= FEW
-        parts.append("in " + (_runs(cron.years, str) if few else f"{len(cron.years)} of the years {cron.years[0]} to {cron.years[-1]}"))
+        parts.append(
+            "in " + (_runs(cron.years, str) if few else f"{len(cron.years)} of the years {cron.years[0]} to {cron.years[-1]}")
+        )
     return ", ".join(parts)
 
 

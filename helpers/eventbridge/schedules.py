@@ -65,7 +65,11 @@ def describe_schedule(expression: str, timezone: str = "UTC") -> str:
     if isinstance(schedule, datetime.timedelta):
         value, unit = expression[len("rate(") : -1].split()
         words = f"every {unit}" if int(value) == 1 else f"every {int(value)} {unit}"
-        return f"{words} ({'24 hours' if value == '1' else 'of 24 hours each'}, whatever the clocks do)" if unit.startswith("day") else words
+        return (
+            f"{words} ({'24 hours' if value == '1' else 'of 24 hours each'}, whatever the clocks do)"
+            if unit.startswith("day")
+            else words
+        )
     if isinstance(schedule, datetime.datetime):
         return f"once, on {schedule:%Y-%m-%d at %H:%M:%S} ({timezone}; EventBridge Scheduler only)"
     return f"{cron_words(schedule)} ({timezone})"
@@ -103,7 +107,9 @@ def _zone(timezone: str) -> datetime.tzinfo:
     try:
         return zoneinfo.ZoneInfo(timezone)
     except (KeyError, ValueError, OSError) as error:
-        raise InvalidSchedule(f"There is no time zone {timezone!r}.", "Give an IANA name such as Europe/Berlin or UTC.") from error
+        raise InvalidSchedule(
+            f"There is no time zone {timezone!r}.", "Give an IANA name such as Europe/Berlin or UTC."
+        ) from error
 
 
 def _firings(expression: str, after: datetime.datetime, timezone: str) -> Iterator[Firing]:

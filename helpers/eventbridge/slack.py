@@ -34,7 +34,10 @@ def amplify_message(channel: str, text: str = "Amplifyデプロイ完了通知")
             {"type": "context", "elements": [_mrkdwn("*結果*: <jobStatus>")]},
             {"type": "context", "elements": [_mrkdwn("*ブランチ名*: <branchName>")]},
             {"type": "context", "elements": [_mrkdwn(f"*検証URL*: {VERIFICATION_URL}")]},
-            {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": [_link(CONSOLE_URL, "Amplifyコンソール")]}]},
+            {
+                "type": "rich_text",
+                "elements": [{"type": "rich_text_section", "elements": [_link(CONSOLE_URL, "Amplifyコンソール")]}],
+            },
         ],
     }
     return dict(AMPLIFY_PATHS), json.dumps(message, ensure_ascii=False)

@@ -1,8 +1,9 @@
 """Input transformers: what EventBridge sends to a target for an event, given the input paths and the template.
 
 Values are put into the template without escaping, as AWS documents, so a quote or a newline in a value can make the JSON of
-the target's input invalid, and then nothing is sent. What is checked here when the target is put, and what when an event
-comes, follows what was recorded on AWS.
+the target's input invalid, and then nothing is sent. What PutTargets refuses and what is not delivered follows what was
+recorded on AWS. Not recorded, and decided here: a string outside of quotes is escaped as it gets its quotes; a text is sent
+even where a value brings a quote into it; null is shown as null; all from < to the next > is a placeholder.
 
 Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html
 """
@@ -23,7 +24,13 @@ from helpers.eventbridge.paths import MISSING, find
 # botocore's model of InputTransformer
 MAX_PATHS, MAX_PATH, MAX_NAME, MAX_TEMPLATE = 100, 256, 256, 8192
 NAME = re.compile(r"[A-Za-z0-9_-]+")
-RESERVED = ("aws.events.event", "aws.events.event.ingestion-time", "aws.events.event.json", "aws.events.rule-arn", "aws.events.rule-name")
+RESERVED = (
+    "aws.events.event",
+    "aws.events.event.ingestion-time",
+    "aws.events.event.json",
+    "aws.events.rule-arn",
+    "aws.events.rule-name",
+)
 # <aws.events.event> has these of the event, in this order, and detail-type under another name
 ENVELOPE = ("id", "account", "detail-type", "time", "source", "region", "resources", "version")
 PLACEHOLDER = re.compile(r"<([^>]*)>")
@@ -89,11 +96,16 @@ def render(
 
 
 def target_input(
-    target: Mapping[str, Any], event: str | bytes | Mapping[str, Any], *, rule_name: str, rule_arn: str, ingestion_time: str | datetime.datetime
+    target: Mapping[str, Any],
+    event: str | bytes | Mapping[str, Any],
+    *,
+    rule_name: str,
+    rule_arn: str,
+    ingestion_time: str | datetime.datetime,
 ) -> str:
-    """What a target of `list_targets_by_rule` receives: its `Input`, the part at its `InputPath`, its transformer's output, or the event.
+    """What a target receives: its `Input`, the part at its `InputPath`, its transformer's output, or the whole event.
 
-    What AWS does where the event lacks the `InputPath` is not recorded: here it is `NotDelivered`. Raises the same as `render`.
+    `target` is as `list_targets_by_rule` gives it. What AWS does where the event lacks the `InputPath` is not recorded: here it is `NotDelivered`. Raises the same as `render`.
     """
     if sum(kind in target for kind in ("Input", "InputPath", "InputTransformer")) > 1:
         what = f"Only one of Input, InputPath, or InputTransformer must be provided for target {target['Id']}."
@@ -103,10 +115,14 @@ def target_input(
     if "InputTransformer" in target:
         transformer = target["InputTransformer"]
         paths, template = transformer.get("InputPathsMap", {}), transformer["InputTemplate"]
-        return render(paths, template, event, rule_name=rule_name, rule_arn=rule_arn, ingestion_time=ingestion_time, target=target["Id"])
+        return render(
+            paths, template, event, rule_name=rule_name, rule_arn=rule_arn, ingestion_time=ingestion_time, target=target["Id"]
+        )
     value = find(target.get("InputPath", "$"), as_object(event))
     if value is MISSING:
-        raise NotDelivered(f"The event has nothing at the InputPath {target['InputPath']}.", "Give a path that every event of the rule has.")
+        raise NotDelivered(
+            f"The event has nothing at the InputPath {target['InputPath']}.", "Give a path that every event of the rule has."
+        )
     return insertion(value, in_string=False, text=False)
 
 
@@ -123,7 +139,11 @@ def placeholders(template: str) -> list[Placeholder]:
 
 
 def variables(
-    input_paths: Mapping[str, str], event: Mapping[str, Any], rule_name: str, rule_arn: str, ingestion_time: str | datetime.datetime
+    input_paths: Mapping[str, str],
+    event: Mapping[str, Any],
+    rule_name: str,
+    rule_arn: str,
+    ingestion_time: str | datetime.datetime,
 ) -> dict[str, Any]:
     """The value of every name that a template may use: the input paths' and the reserved ones."""
     if isinstance(ingestion_time, datetime.datetime):
@@ -178,46 +198,65 @@ def _breaks(inserted: str) -> bool:
 def check_transformer(input_paths: Mapping[str, str], template: str, target: str = "<target-id>") -> None:
     """Raise `InvalidTemplate` for what PutTargets refuses: limits, names, placeholders without a path, broken JSON."""
     if len(input_paths) > MAX_PATHS:
-        raise InvalidTemplate(f"The input transformer has {len(input_paths)} input paths, {MAX_PATHS} are allowed.", "Take <aws.events.event.json>, or a path to an object.")
+        raise InvalidTemplate(
+            f"The input transformer has {len(input_paths)} input paths, {MAX_PATHS} are allowed.",
+            "Take <aws.events.event.json>, or a path to an object.",
+        )
     for name, path in input_paths.items():
         if not (isinstance(name, str) and NAME.fullmatch(name) and len(name) <= MAX_NAME) or name.startswith("AWS"):
-            raise InvalidTemplate(f"{name!r} cannot name an input path.", f"Take letters, digits, _ and -, at most {MAX_NAME}, not beginning with AWS.")
+            raise InvalidTemplate(
+                f"{name!r} cannot name an input path.",
+                f"Take letters, digits, _ and -, at most {MAX_NAME}, not beginning with AWS.",
+            )
         if not isinstance(path, str) or len(path) > MAX_PATH:
-            raise InvalidTemplate(f"The input path of {name} is not a text of at most {MAX_PATH} characters.", "Take the path of an object above it.")
+            raise InvalidTemplate(
+                f"The input path of {name} is not a text of at most {MAX_PATH} characters.",
+                "Take the path of an object above it.",
+            )
     if not isinstance(template, str) or not 1 <= len(template) <= MAX_TEMPLATE:
-        raise InvalidTemplate(f"An input template has 1 to {MAX_TEMPLATE:,} characters.", "Send less, or let the target build the message.")
+        raise InvalidTemplate(
+            f"An input template has 1 to {MAX_TEMPLATE:,} characters.", "Send less, or let the target build the message."
+        )
     for name in PLACEHOLDER.findall(template):
         if name not in input_paths and name not in RESERVED:
-            raise InvalidTemplate(f"InputTemplate for target {target} contains invalid placeholder {name}.", _placeholder_remedy(name))
+            raise InvalidTemplate(
+                f"InputTemplate for target {target} contains invalid placeholder {name}.", _placeholder_remedy(name)
+            )
     if template.lstrip().startswith(("{", "[")):
         _check_json(template, target)
 
 
 def _check_json(template: str, target: str) -> None:
-    """Refuse a JSON template that is no JSON whatever its values are."""
-    if any("<" in found[0] and PLACEHOLDER.search(found[0]) and template[found.end() :].lstrip().startswith(":") for found in STRING.finditer(template)):
-        raise InvalidTemplate(f"Invalid InputTemplate for target {target}: a placeholder cannot be a key of an object.", "Write the key out.")
+    """Refuse a JSON template that is no JSON whatever its values are; in what words AWS does is not recorded."""
+    keys = [found[0] for found in STRING.finditer(template) if template[found.end() :].lstrip().startswith(":")]
+    if any(PLACEHOLDER.search(key) for key in keys):
+        raise InvalidTemplate(f"The InputTemplate of target {target} has a placeholder as a key.", "Write the key out.")
     dummy = template
     for one in reversed(placeholders(template)):
         dummy = dummy[: one.start] + ("" if one.in_string else "null") + dummy[one.end :]
     try:
         load_json(dummy)
     except ValueError as error:
-        raise InvalidTemplate(f"Invalid InputTemplate for target {target}: it is not JSON ({error}).", "Mend the JSON around the placeholders.") from error
+        raise InvalidTemplate(
+            f"The InputTemplate of target {target} is not JSON whatever its values are ({error}).",
+            "Mend the JSON around the placeholders.",
+        ) from error
 
 
 def _placeholder_remedy(name: str) -> str:
     if NAME.fullmatch(name):
         return f"Add {name} to the input paths."
-    return "Text between < and > is always a placeholder, and these characters cannot be escaped: a Slack link <url|label> must become a bare URL or a link of a rich text block."
+    rule = "Text between < and > is always a placeholder, and these characters cannot be escaped"
+    return f"{rule}: a Slack link <url|label> must become a bare URL or a link of a rich text block."
 
 
 def _remedy(template: str, values: Mapping[str, Any]) -> str:
     """What to change in a template whose output is not JSON."""
     if not template.lstrip().startswith(("{", "[")) and PLACEHOLDER.fullmatch(template.strip()) is None:
         return "Put the text in double quotes, each line in its own, or write JSON."
-    shown = ", ".join(f"<{name}>" for name in breaking(template, values))
-    return shown and f"EventBridge does not escape what stands inside a string: write {shown} outside of quotes, as a value of its own, or let a function build the input."
+    names = ", ".join(f"<{name}>" for name in breaking(template, values))
+    way = f"write {names} outside of quotes, as a value of its own, or let a function build the input"
+    return f"EventBridge does not escape what stands inside a string: {way}." if names else ""
 
 
 def as_object(event: str | bytes | Mapping[str, Any]) -> dict[str, Any]:

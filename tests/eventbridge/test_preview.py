@@ -23,7 +23,9 @@ def test_json_is_read_back_as_proof():
 
 
 def test_each_placeholder_is_listed_with_its_path_its_value_and_where_it_stands():
-    table = preview(PATHS, '{"a": "<name> <name>", "b": <name>, "rule": "<aws.events.rule-name>", "c": "<size>,<region>"}', EVENT).values
+    table = preview(
+        PATHS, '{"a": "<name> <name>", "b": <name>, "rule": "<aws.events.rule-name>", "c": "<size>,<region>"}', EVENT
+    ).values
     assert list(table.itertuples(index=False, name=None)) == [
         ("<name>", "$.detail.name", '"main"', "in a string"),
         ("<name>", "$.detail.name", '"main"', "as JSON"),
@@ -84,10 +86,19 @@ def test_a_value_that_adds_json_of_its_own_is_named():
 def test_a_transformer_that_could_not_be_put_is_refused():
     with pytest.raises(InvalidTemplate, match="for target t1 contains invalid placeholder nope"):
         preview({}, '"<nope>"', EVENT, target="t1")
+    with pytest.raises(InvalidTemplate, match="The input path of n is not a text"):
+        preview({"n": None}, '"<n>"', EVENT)
+
+
+def test_a_long_value_does_not_hide_what_breaks_the_output():
+    shown = preview(PATHS, '{"a": "<name>"}', {"detail": {"name": "x" * 500}})
+    assert shown.risks.iloc[0]["a quote"] == f'nothing is sent: {"x" * 47}""}}'
+    assert len(shown.values.iloc[0]["value"]) == 80
 
 
 def test_it_reads_as_text_and_as_html_without_markup_from_the_event():
     shown = preview(PATHS, '"<name>"', {"detail": {"name": "<script>"}})
+    assert 'a quote: sent with it: "<script>""' in str(shown)
     assert "Delivered: text." in str(shown) and '"<script>"' in str(shown)
     assert "<script>" not in shown._repr_html_() and "&lt;script&gt;" in shown._repr_html_()
 

@@ -1,6 +1,7 @@
 """When schedules fire, against recorded and derived cases and against a plain reading of each field."""
 
 import datetime
+import zoneinfo
 from itertools import pairwise
 
 import pytest
@@ -81,7 +82,10 @@ def test_a_far_year_is_found_and_the_last_year_ends_the_list():
 
 def test_a_rate_counts_elapsed_time_from_the_start_with_its_seconds():
     start = datetime.datetime(2026, 1, 1, 0, 0, 30, tzinfo=datetime.UTC)
-    assert [str(time) for time in next_firings("rate(2 hours)", start, 2)] == ["2026-01-01 02:00:30+00:00", "2026-01-01 04:00:30+00:00"]
+    assert [str(time) for time in next_firings("rate(2 hours)", start, 2)] == [
+        "2026-01-01 02:00:30+00:00",
+        "2026-01-01 04:00:30+00:00",
+    ]
     assert next_firings("rate(999999999 days)", start, 2) == []
 
 
@@ -112,7 +116,10 @@ def test_days_of_a_rate_are_24_hours_when_the_clocks_change():
 
 
 def test_a_time_without_a_zone_is_in_the_zone_of_the_schedule():
-    assert str(next_firings("cron(0 9 * * ? *)", datetime.datetime(2026, 1, 1, 8, 59), 1, "Asia/Tokyo")[0]) == "2026-01-01 09:00:00+09:00"
+    assert (
+        str(next_firings("cron(0 9 * * ? *)", datetime.datetime(2026, 1, 1, 8, 59), 1, "Asia/Tokyo")[0])
+        == "2026-01-01 09:00:00+09:00"
+    )
 
 
 @pytest.mark.parametrize("zone", ["Europe/Nowhere", "", "../etc/passwd", "America", "/etc"])
@@ -146,13 +153,17 @@ def parts(low, high):
     values = st.integers(low, high)
     single = values.map(lambda value: (str(value), {value}))
     ranges = st.tuples(values, values).map(sorted).map(lambda pair: (f"{pair[0]}-{pair[1]}", set(range(pair[0], pair[1] + 1))))
-    steps = st.tuples(values, st.integers(1, high)).map(lambda pair: (f"{pair[0]}/{pair[1]}", set(range(pair[0], high + 1, pair[1]))))
+    steps = st.tuples(values, st.integers(1, high)).map(
+        lambda pair: (f"{pair[0]}/{pair[1]}", set(range(pair[0], high + 1, pair[1])))
+    )
     return st.one_of(st.just(("*", set(range(low, high + 1)))), single, ranges, steps)
 
 
 def fields(low, high, extra=None):
     part = parts(low, high) if extra is None else st.one_of(parts(low, high), extra)
-    return st.lists(part, min_size=1, max_size=3).map(lambda found: (",".join(text for text, _ in found), set().union(*(values for _, values in found))))
+    return st.lists(part, min_size=1, max_size=3).map(
+        lambda found: (",".join(text for text, _ in found), set().union(*(values for _, values in found)))
+    )
 
 
 weekday_names = st.sampled_from(sorted(NAMES)).map(lambda name: (name, {NAMES[name]}))
@@ -188,6 +199,31 @@ def test_firings_are_all_the_minutes_that_satisfy_the_fields_and_no_others(cron,
     assert all(holds(time) for time in got)
 
 
+CHANGES = {  # time zones with the UTC days on which their clocks change; Lord Howe's by half an hour
+    "America/New_York": [datetime.datetime(2026, 3, 8), datetime.datetime(2026, 11, 1)],
+    "Australia/Lord_Howe": [datetime.datetime(2026, 4, 4), datetime.datetime(2026, 10, 3)],
+    "Europe/Berlin": [datetime.datetime(2026, 3, 29), datetime.datetime(2026, 10, 25)],
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    crons(),
+    st.sampled_from([(zone, day) for zone, days in CHANGES.items() for day in days]),
+    st.timedeltas(datetime.timedelta(hours=-8), datetime.timedelta(hours=20)),
+)
+def test_where_the_clocks_change_each_wall_clock_time_that_exists_fires_once(cron, change, offset):
+    expression, holds = cron
+    zone = zoneinfo.ZoneInfo(change[0])
+    after = (change[1] + offset).replace(tzinfo=datetime.UTC)
+    first = after.replace(second=0, microsecond=0) + datetime.timedelta(minutes=1)
+    window = [(first + datetime.timedelta(minutes=minute)).astimezone(zone) for minute in range(1440)]
+    wanted = [time for time in window if holds(time) and not time.fold]
+    got = next_firings(expression, after, len(wanted) + 1, change[0])
+    assert got[: len(wanted)] == wanted
+    assert all(time.astimezone(datetime.UTC) > window[-1].astimezone(datetime.UTC) for time in got[len(wanted) :])
+
+
 SPECIAL_DAYS = st.one_of(
     st.integers(1, 31).map(lambda day: f"{day}W"), st.just("L"), st.just("LW"), st.integers(0, 30).map(lambda days: f"L-{days}")
 )  # fmt: skip
@@ -217,7 +253,10 @@ def special_holds(text, day):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.one_of(SPECIAL_DAYS.map(lambda day: f"{day} * ?"), SPECIAL_WEEKDAYS.map(lambda day: f"? * {day}")), st.dates(datetime.date(1975, 1, 1), datetime.date(2190, 1, 1)))
+@given(
+    st.one_of(SPECIAL_DAYS.map(lambda day: f"{day} * ?"), SPECIAL_WEEKDAYS.map(lambda day: f"? * {day}")),
+    st.dates(datetime.date(1975, 1, 1), datetime.date(2190, 1, 1)),
+)
 def test_special_days_fall_on_each_day_that_they_name_and_no_other(days, start):
     text = days.replace("?", "").replace("*", "").strip()
     after = datetime.datetime.combine(start, datetime.time(12), tzinfo=datetime.UTC)
@@ -229,7 +268,13 @@ def test_special_days_fall_on_each_day_that_they_name_and_no_other(days, start):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(st.text(max_size=40), st.text("0123456789*/?-,#LW MONFRI()", max_size=30).map(lambda text: f"cron({text})"), st.text("0123456789 minutehorsdy", max_size=15).map(lambda text: f"rate({text})")))
+@given(
+    st.one_of(
+        st.text(max_size=40),
+        st.text("0123456789*/?-,#LW MONFRI()", max_size=30).map(lambda text: f"cron({text})"),
+        st.text("0123456789 minutehorsdy", max_size=15).map(lambda text: f"rate({text})"),
+    )
+)
 def test_any_text_is_a_schedule_with_words_or_is_refused(text):
     try:
         times = next_firings(text, NOW, 3)

@@ -12,8 +12,21 @@ from helpers.eventbridge.events import InvalidEvent
 from helpers.eventbridge.paths import MISSING, find
 from helpers.eventbridge.transformers import InvalidTemplate, NotDelivered, render, target_input
 
-EVENT = {"version": "0", "id": "e1", "detail-type": "T", "source": "s", "account": "1", "time": "2026-01-01T00:00:00Z", "region": "r", "resources": ["arn"]}
-RULE = {"rule_name": "example", "rule_arn": "arn:aws:events:us-east-2:123456789012:rule/example", "ingestion_time": "2026-01-01T00:00:01Z"}
+EVENT = {
+    "version": "0",
+    "id": "e1",
+    "detail-type": "T",
+    "source": "s",
+    "account": "1",
+    "time": "2026-01-01T00:00:00Z",
+    "region": "r",
+    "resources": ["arn"],
+}
+RULE = {
+    "rule_name": "example",
+    "rule_arn": "arn:aws:events:us-east-2:123456789012:rule/example",
+    "ingestion_time": "2026-01-01T00:00:01Z",
+}
 
 
 def sent(template, detail=None, paths=None, **others):
@@ -45,14 +58,29 @@ def test_the_recorded_cases_are_sent_as_on_aws(recorded):
 
 
 def test_json_is_minified_and_its_strings_are_kept():
-    assert sent('{ "a b" : [ 1 , "x  y \\" z" ] ,\n "v":\t<v> }', {"v": {"k": [1, None]}}) == '{"a b":[1,"x  y \\" z"],"v":{"k":[1,null]}}'
+    assert (
+        sent('{ "a b" : [ 1 , "x  y \\" z" ] ,\n "v":\t<v> }', {"v": {"k": [1, None]}})
+        == '{"a b":[1,"x  y \\" z"],"v":{"k":[1,null]}}'
+    )
 
 
 def test_characters_outside_of_ascii_are_sent_as_they_are():
     assert sent('{"v": <v>, "w": "完了 <v>"}', {"v": "é✓"}) == '{"v":"é✓","w":"完了 é✓"}'
 
 
-@pytest.mark.parametrize(("value", "shown"), [(5, "5"), (1.5, "1.5"), (True, "true"), (None, "null"), ("", ""), ({"a": "x y"}, "{a:x y}"), (["A", 1], "[A,1]"), ([], "[]")])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (5, "5"),
+        (1.5, "1.5"),
+        (True, "true"),
+        (None, "null"),
+        ("", ""),
+        ({"a": "x y"}, "{a:x y}"),
+        (["A", 1], "[A,1]"),
+        ([], "[]"),
+    ],
+)
 def test_a_value_inside_a_text_has_no_quotes_of_its_own(value, shown):
     assert sent('"<v>!"', {"v": value}) == f'"{shown}!"'
 
@@ -83,13 +111,20 @@ def test_a_text_without_quotes_is_not_sent():
 
 def test_reserved_variables_are_there_without_a_path():
     moment = datetime.datetime(2026, 1, 1, 9, tzinfo=datetime.timezone(datetime.timedelta(hours=9)))
-    output = json.loads(sent('{"n": <aws.events.rule-name>, "a": "<aws.events.rule-arn>", "t": <aws.events.event.ingestion-time>, "e": <aws.events.event>}', ingestion_time=moment))
+    output = json.loads(
+        sent(
+            '{"n": <aws.events.rule-name>, "a": "<aws.events.rule-arn>", "t": <aws.events.event.ingestion-time>, "e": <aws.events.event>}',
+            ingestion_time=moment,
+        )
+    )
     assert (output["n"], output["a"], output["t"]) == ("example", RULE["rule_arn"], "2026-01-01T00:00:00Z")
     assert list(output["e"]) == ["id", "account", "detailType", "time", "source", "region", "resources", "version"]
 
 
 def test_an_unknown_placeholder_is_refused_with_the_message_of_aws_and_the_target():
-    with pytest.raises(InvalidTemplate, match="^InputTemplate for target slack contains invalid placeholder nope. Remedy: Add nope"):
+    with pytest.raises(
+        InvalidTemplate, match="^InputTemplate for target slack contains invalid placeholder nope. Remedy: Add nope"
+    ):
         sent('"<nope>"', target="slack")
 
 
@@ -103,9 +138,11 @@ def test_a_lone_angle_bracket_is_text():
     assert sent('"2 > 1"') == '"2 > 1"'
 
 
-@pytest.mark.parametrize("template", ['{"v": <v>', '{"v": "<v>}', '{"v": pre<v>}', '{<v>: 1}', '{"<v>": 1}', "[<v>,]", '{"v": NaN}', "[" * 5000])
+@pytest.mark.parametrize(
+    "template", ['{"v": <v>', '{"v": "<v>}', '{"v": pre<v>}', "{<v>: 1}", '{"<v>": 1}', "[<v>,]", '{"v": NaN}', "[" * 5000]
+)
 def test_a_json_template_that_no_value_can_make_valid_is_refused(template):
-    with pytest.raises(InvalidTemplate, match="Invalid InputTemplate for target"):
+    with pytest.raises(InvalidTemplate, match="^The InputTemplate of target <target-id> "):
         sent(template, {"v": 1})
 
 
@@ -127,7 +164,9 @@ def test_what_is_at_its_limit_is_allowed():
     assert sent('"' + "x" * 8190 + '"', paths=paths) == '"' + "x" * 8190 + '"'
 
 
-@pytest.mark.parametrize("event", ["", "{", "[1]", '"x"', b"\xff", '{"a": NaN}', {"a": float("inf")}, {"a": object()}, "[" * 100_000, None])
+@pytest.mark.parametrize(
+    "event", ["", "{", "[1]", '"x"', b"\xff", '{"a": NaN}', {"a": float("inf")}, {"a": object()}, "[" * 100_000, None]
+)
 def test_what_is_no_event_is_refused(event):
     with pytest.raises(InvalidEvent):
         render({}, '"x"', event, **RULE)
@@ -135,7 +174,9 @@ def test_what_is_no_event_is_refused(event):
 
 def test_the_event_may_be_text_or_bytes():
     text = json.dumps({**EVENT, "detail": {"v": 1}})
-    assert render({"v": "$.detail.v"}, "[<v>]", text, **RULE) == render({"v": "$.detail.v"}, "[<v>]", text.encode(), **RULE) == "[1]"
+    assert (
+        render({"v": "$.detail.v"}, "[<v>]", text, **RULE) == render({"v": "$.detail.v"}, "[<v>]", text.encode(), **RULE) == "[1]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,14 +196,21 @@ def test_a_target_receives_its_input_its_part_its_transformers_output_or_the_eve
     event = {**EVENT, "detail": {"v": "x"}}
     assert target_input({"Id": "t", "Input": '{"a": 1}'}, event, **RULE) == '{"a": 1}'
     assert target_input({"Id": "t", "InputPath": "$.detail"}, event, **RULE) == '{"v":"x"}'
-    assert target_input({"Id": "t", "InputTransformer": {"InputPathsMap": {"v": "$.detail.v"}, "InputTemplate": '"<v>"'}}, event, **RULE) == '"x"'
+    assert (
+        target_input(
+            {"Id": "t", "InputTransformer": {"InputPathsMap": {"v": "$.detail.v"}, "InputTemplate": '"<v>"'}}, event, **RULE
+        )
+        == '"x"'
+    )
     assert json.loads(target_input({"Id": "t"}, event, **RULE)) == event
     with pytest.raises(NotDelivered, match="nothing at the InputPath \\$.nope"):
         target_input({"Id": "t", "InputPath": "$.nope"}, event, **RULE)
 
 
 def test_two_kinds_of_input_are_refused_with_the_message_of_aws():
-    with pytest.raises(InvalidTemplate, match="^Only one of Input, InputPath, or InputTransformer must be provided for target t\\."):
+    with pytest.raises(
+        InvalidTemplate, match="^Only one of Input, InputPath, or InputTransformer must be provided for target t\\."
+    ):
         target_input({"Id": "t", "Input": "{}", "InputPath": "$"}, EVENT, **RULE)
 
 
@@ -172,7 +220,30 @@ values = st.recursive(
     max_leaves=8,
 )
 text = st.text(string.ascii_letters + ' .,:"\\\n/<>{}[]é', max_size=30)
-words = st.sampled_from(["<v>", "<w>", '"', "{", "}", "[", "]", ":", ",", '"k"', "\\", "<aws.events.event>", "<aws.events.event.json>", "<nope>", "<", ">", " ", "1", "null", "x"])
+words = st.sampled_from(
+    [
+        "<v>",
+        "<w>",
+        '"',
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        '"k"',
+        "\\",
+        "<aws.events.event>",
+        "<aws.events.event.json>",
+        "<nope>",
+        "<",
+        ">",
+        " ",
+        "1",
+        "null",
+        "x",
+    ]
+)
 
 
 @given(values)
@@ -202,6 +273,6 @@ def test_nothing_but_the_named_errors_is_raised_and_what_is_sent_is_json_or_quot
         output = sent(template, {"v": first, "w": second})
     except (InvalidTemplate, NotDelivered):
         return
-    if output.startswith('"'):
+    if output.lstrip().startswith('"'):
         return
     json.loads(output)
