@@ -14,7 +14,7 @@ from helpers.eventbridge.schedules import InvalidSchedule, describe_schedule, fi
 from helpers.eventbridge.slack import amplify_message
 from helpers.eventbridge.survey import survey
 from helpers.eventbridge.transformers import InvalidTemplate, NotDelivered, render, target_input
-from helpers.eventbridge.verdicts import before_and_after, corrected, measured, nearest, transformed, verdicts
+from helpers.eventbridge.verdicts import before_and_after, corrected, measured, nearest, transformed, traps, verdicts
 
 __all__ = [
     "Change",
@@ -59,5 +59,6 @@ __all__ = [
     "target_input",
     "targets_table",
     "transformed",
+    "traps",
     "verdicts",
 ]

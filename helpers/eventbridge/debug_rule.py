@@ -15,6 +15,7 @@ from helpers.aws import Aws, RunbookError, WaitFailed, effect, planning, wait
 from helpers.aws.effects import note, recall
 from helpers.aws.errors import is_not_found
 from helpers.eventbridge.leftovers import TARGET, Leftover, debug_name, leftovers_table, of_run, remove_all
+from helpers.eventbridge.matching import matches
 from helpers.eventbridge.rules import DEFAULT_BUS, Rule, describe_rule, put_pattern
 from helpers.eventbridge.sinks import SinkReader, arn_of, dated_tags, ensure_sink, log_group_name
 
@@ -23,7 +24,8 @@ ENTRY_LIMIT = 1_000_000  # bytes of all entries of a call; https://docs.aws.amaz
 SEND_AGAIN = 20.0  # seconds after which a copy is sent again: a new rule may need up to a minute until it matches
 A_DAY = datetime.timedelta(days=1)
 KEPT = 1000  # events of a run; the journal holds them
-SHOWN = 50  # of them in a table
+SHOWN = 20  # of them in a table
+TESTED = 10  # matching events, and as many others, that TestEventPattern is asked about
 QUIET = 3.0  # seconds without a new event that end the reading of a replay
 
 
@@ -107,18 +109,20 @@ class Removed:
 
 @dataclass(frozen=True)
 class Corrected:
-    """A rule's pattern before and now, and how many of the events that arrived AWS's own test matches with it."""
+    """A rule's pattern before and now, how many of the events it matches, and on how many of those tested AWS's own TestEventPattern says the same."""
 
     rule: str
     before: str
     now: str
     matched: int
     of: int
+    tested: int
+    agreed: int
 
     def table(self) -> pd.DataFrame:
-        """Before, now, and TestEventPattern's count."""
-        tested = "not tested in a plan" if planning() else f"{self.matched} of {self.of}"
-        rows = [("pattern before", self.before), ("pattern now", self.now), ("events that TestEventPattern matches", tested)]
+        """Before, now, the matches, and AWS's word on it."""
+        said = "not asked in a plan" if planning() else f"says the same of {self.agreed} of {self.tested} events"
+        rows = [("pattern before", self.before), ("pattern now", self.now), ("matches", f"{self.matched} of {self.of} events"), ("TestEventPattern", said)]
         return pd.DataFrame(rows, columns=["", self.rule])
 
 
@@ -343,7 +347,7 @@ def _with_source(event: str, source: str) -> str:
 
 
 def unfolded(events: Sequence[str]) -> pd.DataFrame:
-    """Events as a table, one row each: the envelope without version, account and resources, then `detail` field by field; the first 50."""
+    """Events as a table, one row each: the envelope without version, account and resources, then `detail` field by field; the first 20."""
     rows = []
     for text in events[:SHOWN]:
         event = json.loads(text)
@@ -373,16 +377,21 @@ def undo_correct(aws: Aws, rule: Rule, pattern: str) -> None:
 
 @effect(undo=undo_correct)
 def correct(aws: Aws, rule: Rule, pattern: str, events: Sequence[str]) -> Corrected:
-    """Give the rule the corrected pattern, unless somebody changed it meanwhile, and test it with AWS's own TestEventPattern."""
+    """Give the rule the corrected pattern, unless somebody changed it meanwhile, and ask AWS's own TestEventPattern about it."""
     now = describe_rule(aws, rule.bus, rule.name).pattern
     if now not in (rule.pattern, pattern):
         raise _changed_meanwhile(rule, now)
     if now != pattern:
         put_pattern(aws, rule, pattern)
-    if planning():
-        return Corrected(rule.name, rule.pattern, pattern, 0, len(events))
-    matched = sum(aws.client("events").test_event_pattern(EventPattern=pattern, Event=event)["Result"] for event in events)
-    return Corrected(rule.name, rule.pattern, pattern, matched, len(events))
+    told = [matches(pattern, event) for event in events]
+    asked = [] if planning() else [place for answer in (True, False) for place in _places(told, answer)]
+    agreed = sum(aws.client("events").test_event_pattern(EventPattern=pattern, Event=events[place])["Result"] == told[place] for place in asked)
+    return Corrected(rule.name, rule.pattern, pattern, sum(told), len(events), len(asked), agreed)
+
+
+def _places(told: list[bool], answer: bool) -> list[int]:
+    """Where the first few events of one answer are."""
+    return [place for place, one in enumerate(told) if one is answer][:TESTED]
 
 
 def _changed_meanwhile(rule: Rule, now: str) -> RunbookError:

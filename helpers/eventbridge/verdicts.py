@@ -13,6 +13,7 @@ import pandas as pd
 from helpers.aws import RunbookError
 from helpers.eventbridge.debug_rule import Arrived, Debug, Removed
 from helpers.eventbridge.explain import Explanation, explain
+from helpers.eventbridge.lint import lint
 from helpers.eventbridge.preview import preview
 from helpers.eventbridge.rules import Rule
 from helpers.eventbridge.slack import amplify_message
@@ -45,6 +46,13 @@ def _distance(told: Explanation) -> tuple[int, int]:
 def _why(told: Explanation) -> str:
     rows = min(told.alternatives, key=lambda rows: sum(not row.passed for row in rows))
     return "; ".join(f"{row.path}: {row.hint or f'{row.found} is not {row.test}'}" for row in rows if not row.passed) or told.verdict
+
+
+def traps(rules: Iterable[Rule]) -> pd.DataFrame:
+    """What is dangerous in the patterns of rules, whatever the event: rule, path, finding, remedy."""
+    found = [lint(rule.pattern).assign(rule=rule.name) for rule in rules if rule.pattern]
+    rows = [(one.rule, one.path, one.finding, one.remedy) for frame in found for one in frame.itertuples()]
+    return pd.DataFrame(rows or [("all rules", "", "none found", "")], columns=["rule", "path", "trap", "remedy"])
 
 
 def nearest(pattern: str, events: Sequence[str]) -> Explanation | str:

@@ -12,7 +12,7 @@ from helpers.eventbridge.amplify import deployment_events
 from helpers.eventbridge.debug_rule import Debug
 from helpers.eventbridge.matching import matches
 from helpers.eventbridge.rules import Rule
-from helpers.eventbridge.verdicts import corrected, nearest, verdicts
+from helpers.eventbridge.verdicts import corrected, nearest, traps, verdicts
 
 EVENTS = deployment_events("123456789012", "ap-northeast-1")
 OTHERS = [event.replace('"foo"', '"baz"').replace("SUCCEED", status) for event in EVENTS[:1] for status in ("STARTED", "RUNNING", "SUCCEED")]
@@ -69,3 +69,9 @@ def test_a_verdict_counts_the_matches_and_tells_what_keeps_the_nearest_event_out
 def test_where_no_event_is_known_that_is_said() -> None:
     assert nearest(FAULTY, []) == "no event is known before the apply"
     assert list(verdicts([rule(FAULTY)], [])["matches"]) == [""]
+
+
+def test_the_traps_of_each_rule_are_named_with_it() -> None:
+    found = traps([rule(json.dumps(RIGHT)), rule('{"source": ["AWS.Amplify"]}')])
+    assert ("to-slack", "source") in list(zip(found["rule"], found["path"], strict=True))
+    assert list(traps([rule(json.dumps(RIGHT))])["trap"]) == ["none found"]
