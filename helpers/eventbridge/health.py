@@ -13,7 +13,7 @@ import pandas as pd
 
 from helpers.aws import Aws, Check, planning
 from helpers.aws.calls import peeking
-from helpers.aws.errors import is_not_found
+from helpers.aws.errors import error_code, is_not_found
 from helpers.eventbridge.rules import DEFAULT_BUS, Rule, Target
 
 METRICS = ("MatchedEvents", "Invocations", "FailedInvocations", "ThrottledRules")  # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html
@@ -74,14 +74,25 @@ def _letters(aws: Aws, arn: str) -> list[tuple[str, Any, str, Any, str]]:
     depth = int(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]["ApproximateNumberOfMessages"])
     if planning() or not depth:
         return [(name, depth, "", "", "")]
+    try:
+        found = _peek(sqs, url, min(depth, SAMPLE))
+    except Exception as error:
+        if "AccessDenied" not in error_code(error):
+            raise
+        return [(name, depth, "", "", f"its messages cannot be read: {error_code(error)}")]
+    return [(name, depth, code, count, said) for (code, said), count in Counter(found.values()).most_common()] or [(name, depth, "", "", "")]
+
+
+def _peek(sqs: Any, url: str, wanted: int) -> dict[str, tuple[str, str]]:
+    """The errors of some messages of a queue, by message id; the messages stay visible, so the same one may come twice."""
     found: dict[str, tuple[str, str]] = {}
-    for _ in range(min(depth, SAMPLE)):
+    for _ in range(wanted):
         with peeking():
             letters = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0, MessageAttributeNames=["All"]).get("Messages", [])
         found.update({one["MessageId"]: _error(one) for one in letters})
-        if not letters or len(found) >= depth:
+        if not letters or len(found) >= wanted:
             break
-    return [(name, depth, code, count, said) for (code, said), count in Counter(found.values()).most_common()] or [(name, depth, "", "", "")]
+    return found
 
 
 def _error(letter: dict[str, Any]) -> tuple[str, str]:
@@ -103,10 +114,14 @@ def _may_reach(aws: Aws, rule_arn: str, target: Target) -> Check:
         return Check(name, "warn", f"the target {target.id} has no role, which {target.service} needs", "Give the target a role that events.amazonaws.com may assume (PutTargets RoleArn).")
     if target.role_arn and target.service != "logs":
         return Check(name, "pass", f"through {target.role_arn}")
+    if target.arn.split(":")[3:5] != [aws.region, aws.account]:
+        return Check(name, "warn", f"{target.arn} is in another account or region, where its policy cannot be read", "Look there.")
     action = ACTIONS[target.service]
     try:
         allowed = any(allows(policy, action, rule_arn, target.arn) for policy in _policies(aws, target))
     except Exception as error:
+        if "AccessDenied" in error_code(error):
+            return Check(name, "warn", f"the policy of {target.arn} cannot be read: {error_code(error)}", "Let the caller read it, or look yourself.")
         if not is_not_found(error):
             raise
         return Check(name, "warn", f"{target.arn} does not exist: its events are lost", "Create it, or remove the target from the rule.")
