@@ -59,7 +59,9 @@ class Debug:
     @property
     def pattern(self) -> str:
         """The debug rule's pattern: as given, or everything of the source; a copy's source is `custom.*`."""
-        return self.debug_pattern or json.dumps({"source": [copied_source(self.source) if self.cause == "copy" else self.source]})
+        return self.debug_pattern or json.dumps(
+            {"source": [copied_source(self.source) if self.cause == "copy" else self.source]}
+        )
 
     def arn(self, aws: Aws) -> str:
         """The debug rule's ARN."""
@@ -78,7 +80,12 @@ class Attached:
 
     def table(self) -> pd.DataFrame:
         """What was made: rule, pattern, sink, expiry."""
-        rows = [("debug rule", self.name), ("pattern", self.pattern), ("sends to", self.target), ("tagged to expire", self.expires)]
+        rows = [
+            ("debug rule", self.name),
+            ("pattern", self.pattern),
+            ("sends to", self.target),
+            ("tagged to expire", self.expires),
+        ]
         return pd.DataFrame(rows, columns=["", "made"])
 
 
@@ -104,7 +111,9 @@ class Removed:
 
     def table(self) -> pd.DataFrame:
         """One row a thing, and what the listing says."""
-        return leftovers_table(self.things).assign(now="to be removed" if planning() else "gone: it is not listed any more")
+        return leftovers_table(self.things).assign(
+            now="to be removed" if planning() else "gone: it is not listed any more"
+        )
 
 
 @dataclass(frozen=True)
@@ -122,14 +131,21 @@ class Corrected:
     def table(self) -> pd.DataFrame:
         """Before, now, the matches, and AWS's word on it."""
         said = "not asked in a plan" if planning() else f"says the same of {self.agreed} of {self.tested} events"
-        rows = [("pattern before", self.before), ("pattern now", self.now), ("matches", f"{self.matched} of {self.of} events"), ("TestEventPattern", said)]
+        rows = [
+            ("pattern before", self.before),
+            ("pattern now", self.now),
+            ("matches", f"{self.matched} of {self.of} events"),
+            ("TestEventPattern", said),
+        ]
         return pd.DataFrame(rows, columns=["", self.rule])
 
 
 def from_parameters(run_id: str, created: float, parameters: dict[str, Any]) -> Debug:
     """The `Debug` that the notebook's parameters ask for."""
     names = [one for one in Debug.__dataclass_fields__ if one not in ("run_id", "created", "bus")]
-    return Debug(run_id=run_id, created=created, bus=parameters["event_bus"], **{name: parameters[name] for name in names})
+    return Debug(
+        run_id=run_id, created=created, bus=parameters["event_bus"], **{name: parameters[name] for name in names}
+    )
 
 
 def copied_source(source: str) -> str:
@@ -149,7 +165,11 @@ def detach(aws: Aws, debug: Debug) -> None:
 def attach(aws: Aws, debug: Debug) -> Attached:
     """Make the sink and the debug rule that sends to it, each unless it is there; all tagged with the run's id and an expiry."""
     events, since, tags = aws.client("events"), time.time(), dated_tags(debug.run_id, debug.keep_hours)
-    target = arn_of(aws, "logs", f"log-group:{debug.log_group}") if debug.log_group else ensure_sink(aws, debug.sink, debug.name, debug.arn(aws), tags)
+    target = (
+        arn_of(aws, "logs", f"log-group:{debug.log_group}")
+        if debug.log_group
+        else ensure_sink(aws, debug.sink, debug.name, debug.arn(aws), tags)
+    )
     try:
         events.describe_rule(Name=debug.name, EventBusName=debug.bus)
     except Exception as error:
@@ -159,9 +179,14 @@ def attach(aws: Aws, debug: Debug) -> Attached:
             Name=debug.name, EventBusName=debug.bus, EventPattern=debug.pattern, State="ENABLED", Tags=[{"Key": name, "Value": value} for name, value in tags.items()],
             Description=f"Temporary: shows what arrives, for run {debug.run_id}. `runbook cleanup` removes it.",
         )  # fmt: skip
-    refused = events.put_targets(Rule=debug.name, EventBusName=debug.bus, Targets=[{"Id": TARGET, "Arn": target}])["FailedEntries"]
+    refused = events.put_targets(Rule=debug.name, EventBusName=debug.bus, Targets=[{"Id": TARGET, "Arn": target}])[
+        "FailedEntries"
+    ]
     if refused:
-        raise RunbookError(f"The debug rule cannot send to {target}: {refused[0].get('ErrorMessage', refused[0].get('ErrorCode'))}.", "Choose another sink.")
+        raise RunbookError(
+            f"The debug rule cannot send to {target}: {refused[0].get('ErrorMessage', refused[0].get('ErrorCode'))}.",
+            "Choose another sink.",
+        )
     return Attached(debug.name, debug.pattern, target, tags["runbook-expires"], since)
 
 
@@ -176,7 +201,11 @@ def remove(aws: Aws, debug: Debug) -> Removed:
 def _made(debug: Debug) -> list[Leftover]:
     """What `attach` makes, in the order it is removed."""
     rule, group = Leftover("rule", debug.name, debug.bus), Leftover("log group", log_group_name(debug.sink, debug.name))
-    kinds = {"sqs": [Leftover("queue", debug.name)], "logs": [] if debug.log_group else [group], "lambda": [Leftover("function", debug.name), Leftover("role", debug.name), group]}
+    kinds = {
+        "sqs": [Leftover("queue", debug.name)],
+        "logs": [] if debug.log_group else [group],
+        "lambda": [Leftover("function", debug.name), Leftover("role", debug.name), group],
+    }
     return [rule, *kinds[debug.sink]]
 
 
@@ -231,8 +260,15 @@ def _replayed(aws: Aws, debug: Debug, reader: SinkReader, events: Sequence[str])
         if found != seen:
             seen, last = found, time.monotonic()
         if replay["State"] in ("FAILED", "CANCELLED"):
-            raise WaitFailed(f"The replay {debug.name} ended as {replay['State']}: {replay.get('StateReason', '')}", "Start a new run.")
-        return "all there" if found and replay["State"] == "COMPLETED" and time.monotonic() - last > QUIET else f"{replay['State']}, {found} so far"
+            raise WaitFailed(
+                f"The replay {debug.name} ended as {replay['State']}: {replay.get('StateReason', '')}",
+                "Start a new run.",
+            )
+        return (
+            "all there"
+            if found and replay["State"] == "COMPLETED" and time.monotonic() - last > QUIET
+            else f"{replay['State']}, {found} so far"
+        )
 
     _wait_for(debug, state, "all there")
     return reader.read()
@@ -254,7 +290,10 @@ def _wait_for(debug: Debug, state: Any, end: str) -> None:
         wait(f"events in the sink of {debug.name}", state, until=(end,), timeout=debug.wait_seconds)
     except WaitFailed as error:
         remedy = f"Cause an event and resume the run, which waits on; or remove the debug rule: `runbook cleanup {debug.run_id} --yes`."
-        raise WaitFailed(f"{error.what} The debug rule listens to {debug.pattern}.", error.remedy if "replay" in error.what else remedy) from error
+        raise WaitFailed(
+            f"{error.what} The debug rule listens to {debug.pattern}.",
+            error.remedy if "replay" in error.what else remedy,
+        ) from error
 
 
 def _send(aws: Aws, debug: Debug, events: Sequence[str]) -> list[str]:
@@ -264,7 +303,10 @@ def _send(aws: Aws, debug: Debug, events: Sequence[str]) -> list[str]:
         answer = aws.client("events").put_events(Entries=entries)
         refused = [one for one in answer["Entries"] if one.get("ErrorCode")]
         if refused:
-            raise RunbookError(f"PutEvents refused {len(refused)} of {len(entries)} events with {refused[0]['ErrorCode']}: {refused[0].get('ErrorMessage', '')}", "Mend the parameter `event`.")
+            raise RunbookError(
+                f"PutEvents refused {len(refused)} of {len(entries)} events with {refused[0]['ErrorCode']}: {refused[0].get('ErrorMessage', '')}",
+                "Mend the parameter `event`.",
+            )
         sent += [one["EventId"] for one in answer["Entries"]] if not planning() else ["planned"]
     note("sent", sent)
     return sent
@@ -272,7 +314,13 @@ def _send(aws: Aws, debug: Debug, events: Sequence[str]) -> list[str]:
 
 def _entry(debug: Debug, event: dict[str, Any]) -> dict[str, Any]:
     detail = json.dumps(event["detail"], ensure_ascii=False)
-    return {"Source": copied_source(event["source"]), "DetailType": event["detail-type"], "Detail": detail, "Resources": event.get("resources", []), "EventBusName": debug.bus}
+    return {
+        "Source": copied_source(event["source"]),
+        "DetailType": event["detail-type"],
+        "Detail": detail,
+        "Resources": event.get("resources", []),
+        "EventBusName": debug.bus,
+    }
 
 
 def entry_size(event: dict[str, Any]) -> int:
@@ -280,7 +328,12 @@ def entry_size(event: dict[str, Any]) -> int:
 
     Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevent-size.html
     """
-    texts = [copied_source(event["source"]), event["detail-type"], json.dumps(event["detail"], ensure_ascii=False), *event.get("resources", [])]
+    texts = [
+        copied_source(event["source"]),
+        event["detail-type"],
+        json.dumps(event["detail"], ensure_ascii=False),
+        *event.get("resources", []),
+    ]
     return sum(len(text.encode()) for text in texts)
 
 
@@ -307,7 +360,13 @@ def _start_replay(aws: Aws, debug: Debug) -> None:
     begin, end = replay_window(debug)
     bus = arn_of(aws, "events", f"event-bus/{debug.bus}")
     archive = events.describe_archive(ArchiveName=debug.archive)["ArchiveArn"]
-    events.start_replay(ReplayName=debug.name, EventSourceArn=archive, EventStartTime=begin, EventEndTime=end, Destination={"Arn": bus, "FilterArns": [debug.arn(aws)]})
+    events.start_replay(
+        ReplayName=debug.name,
+        EventSourceArn=archive,
+        EventStartTime=begin,
+        EventEndTime=end,
+        Destination={"Arn": bus, "FilterArns": [debug.arn(aws)]},
+    )
 
 
 def replay_window(debug: Debug) -> tuple[datetime.datetime, datetime.datetime]:
@@ -338,12 +397,18 @@ def originals(debug: Debug, arrived: Arrived) -> tuple[str, ...]:
 
 def as_delivered(arrived: Arrived) -> pd.DataFrame:
     """The first event, whole and letter by letter as the sink got it."""
-    return pd.DataFrame({"the first event as it was delivered": [arrived.events[0] if arrived.events else arrived.note]})
+    return pd.DataFrame(
+        {"the first event as it was delivered": [arrived.events[0] if arrived.events else arrived.note]}
+    )
 
 
 def _with_source(event: str, source: str) -> str:
     found = json.loads(event)
-    return json.dumps({**found, "source": source}, ensure_ascii=False) if found["source"] == copied_source(source) else event
+    return (
+        json.dumps({**found, "source": source}, ensure_ascii=False)
+        if found["source"] == copied_source(source)
+        else event
+    )
 
 
 def unfolded(events: Sequence[str]) -> pd.DataFrame:
@@ -385,7 +450,10 @@ def correct(aws: Aws, rule: Rule, pattern: str, events: Sequence[str]) -> Correc
         put_pattern(aws, rule, pattern)
     told = [matches(pattern, event) for event in events]
     asked = [] if planning() else [place for answer in (True, False) for place in _places(told, answer)]
-    agreed = sum(aws.client("events").test_event_pattern(EventPattern=pattern, Event=events[place])["Result"] == told[place] for place in asked)
+    agreed = sum(
+        aws.client("events").test_event_pattern(EventPattern=pattern, Event=events[place])["Result"] == told[place]
+        for place in asked
+    )
     return Corrected(rule.name, rule.pattern, pattern, sum(told), len(events), len(asked), agreed)
 
 
@@ -395,5 +463,7 @@ def _places(told: list[bool], answer: bool) -> list[int]:
 
 
 def _changed_meanwhile(rule: Rule, now: str) -> RunbookError:
-    return RunbookError(f"The pattern of {rule.name} is {now}: somebody changed it meanwhile, so it is left alone.", "Look who did, and start a new run.")
-
+    return RunbookError(
+        f"The pattern of {rule.name} is {now}: somebody changed it meanwhile, so it is left alone.",
+        "Look who did, and start a new run.",
+    )

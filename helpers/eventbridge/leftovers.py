@@ -53,13 +53,21 @@ def debug_name(run_id: str) -> str:
 
 def find_leftovers(aws: Aws, prefix: str = PREFIX) -> list[Leftover]:
     """Everything of debugging runs whose name begins with `prefix` in the session's region, in the order it is removed."""
-    found = [*_rules(aws, prefix), *_functions(aws, prefix), *_roles(aws, prefix), *_queues(aws, prefix), *_log_groups(aws, prefix)]
+    found = [
+        *_rules(aws, prefix),
+        *_functions(aws, prefix),
+        *_roles(aws, prefix),
+        *_queues(aws, prefix),
+        *_log_groups(aws, prefix),
+    ]
     return sorted(found, key=lambda one: (ORDER.index(one.kind), one.name))
 
 
 def leftovers_table(found: Iterable[Leftover]) -> pd.DataFrame:
     """Leftovers as a table: kind, name, run, expiry."""
-    return pd.DataFrame([(one.kind, one.name, one.run_id, one.expires) for one in found], columns=["kind", "name", "run", "expires"])
+    return pd.DataFrame(
+        [(one.kind, one.name, one.run_id, one.expires) for one in found], columns=["kind", "name", "run", "expires"]
+    )
 
 
 def of_run(aws: Aws, run_id: str) -> list[Leftover]:
@@ -80,7 +88,12 @@ def remove_all(aws: Aws, found: Iterable[Leftover]) -> None:
         _remove(aws, one)
     if found and not planning():
         names = {(one.kind, one.name) for one in found}
-        wait(f"{len(found)} things removed", lambda: _still_listed(aws, names) or "gone", until=("gone",), timeout=GONE_TIMEOUT)
+        wait(
+            f"{len(found)} things removed",
+            lambda: _still_listed(aws, names) or "gone",
+            until=("gone",),
+            timeout=GONE_TIMEOUT,
+        )
 
 
 def _still_listed(aws: Aws, names: set[tuple[str, str]]) -> str:
@@ -99,12 +112,18 @@ def _remove(aws: Aws, one: Leftover) -> None:
 
 def _delete_rule(aws: Aws, one: Leftover) -> list[Any]:
     events = aws.client("events")
-    return [lambda: events.remove_targets(Rule=one.name, EventBusName=one.bus, Ids=[TARGET]), lambda: events.delete_rule(Name=one.name, EventBusName=one.bus)]
+    return [
+        lambda: events.remove_targets(Rule=one.name, EventBusName=one.bus, Ids=[TARGET]),
+        lambda: events.delete_rule(Name=one.name, EventBusName=one.bus),
+    ]
 
 
 def _delete_role(aws: Aws, one: Leftover) -> list[Any]:
     iam = aws.client("iam")
-    return [lambda: iam.delete_role_policy(RoleName=one.name, PolicyName=one.name), lambda: iam.delete_role(RoleName=one.name)]
+    return [
+        lambda: iam.delete_role_policy(RoleName=one.name, PolicyName=one.name),
+        lambda: iam.delete_role(RoleName=one.name),
+    ]
 
 
 def _delete_queue(aws: Aws, one: Leftover) -> list[Any]:
@@ -145,14 +164,30 @@ def _buses(events: Any) -> list[str]:
 
 def _functions(aws: Aws, prefix: str) -> list[Leftover]:
     functions = aws.client("lambda")
-    names = [one["FunctionName"] for page in functions.get_paginator("list_functions").paginate() for one in page["Functions"]]
-    return [_leftover("function", name, functions.list_tags(Resource=arn_of(aws, "lambda", f"function:{name}"))["Tags"]) for name in names if name.startswith(prefix)]
+    names = [
+        one["FunctionName"]
+        for page in functions.get_paginator("list_functions").paginate()
+        for one in page["Functions"]
+    ]
+    return [
+        _leftover("function", name, functions.list_tags(Resource=arn_of(aws, "lambda", f"function:{name}"))["Tags"])
+        for name in names
+        if name.startswith(prefix)
+    ]
 
 
 def _roles(aws: Aws, prefix: str) -> list[Leftover]:
     iam = aws.client("iam")
-    names = [one["RoleName"] for page in iam.get_paginator("list_roles").paginate(PathPrefix=ROLE_PATH) for one in page["Roles"]]
-    return [_leftover("role", name, {tag["Key"]: tag["Value"] for tag in iam.list_role_tags(RoleName=name)["Tags"]}) for name in names if name.startswith(prefix)]
+    names = [
+        one["RoleName"]
+        for page in iam.get_paginator("list_roles").paginate(PathPrefix=ROLE_PATH)
+        for one in page["Roles"]
+    ]
+    return [
+        _leftover("role", name, {tag["Key"]: tag["Value"] for tag in iam.list_role_tags(RoleName=name)["Tags"]})
+        for name in names
+        if name.startswith(prefix)
+    ]
 
 
 def _queues(aws: Aws, prefix: str) -> list[Leftover]:
@@ -160,7 +195,9 @@ def _queues(aws: Aws, prefix: str) -> list[Leftover]:
     for page in sqs.get_paginator("list_queues").paginate(QueueNamePrefix=prefix):
         for url in page.get("QueueUrls", []):
             try:
-                found.append(_leftover("queue", url.rpartition("/")[2], sqs.list_queue_tags(QueueUrl=url).get("Tags", {})))
+                found.append(
+                    _leftover("queue", url.rpartition("/")[2], sqs.list_queue_tags(QueueUrl=url).get("Tags", {}))
+                )
             except Exception as error:  # a deleted queue stays listed for up to 60 s
                 if not is_not_found(error):
                     raise

@@ -76,7 +76,10 @@ def describe_rule(aws: Aws, bus: str, name: str) -> Rule:
         if not is_not_found(error):
             raise
     near = difflib.get_close_matches(name, [one.name for one in list_rules(aws, bus)], n=1)
-    raise RunbookError(f"There is no rule {name!r} on the event bus {bus} in {aws.region}.", f"Do you mean {near[0]}?" if near else "Check the rule, the bus and the region.")
+    raise RunbookError(
+        f"There is no rule {name!r} on the event bus {bus} in {aws.region}.",
+        f"Do you mean {near[0]}?" if near else "Check the rule, the bus and the region.",
+    )
 
 
 def list_rules(aws: Aws, bus: str) -> tuple[Rule, ...]:
@@ -88,7 +91,12 @@ def list_rules(aws: Aws, bus: str) -> tuple[Rule, ...]:
 def list_targets(aws: Aws, rules: Iterable[Rule]) -> tuple[Target, ...]:
     """The targets of rules, rule by rule."""
     pages = aws.client("events").get_paginator("list_targets_by_rule")
-    return tuple(_target(rule.name, one) for rule in rules for page in pages.paginate(Rule=rule.name, EventBusName=rule.bus) for one in page["Targets"])
+    return tuple(
+        _target(rule.name, one)
+        for rule in rules
+        for page in pages.paginate(Rule=rule.name, EventBusName=rule.bus)
+        for one in page["Targets"]
+    )
 
 
 def put_pattern(aws: Aws, rule: Rule, pattern: str) -> None:
@@ -98,7 +106,9 @@ def put_pattern(aws: Aws, rule: Rule, pattern: str) -> None:
     """
     kept = {"ScheduleExpression": rule.schedule, "Description": rule.description, "RoleArn": rule.role_arn}
     asked = {name: value for name, value in kept.items() if value}
-    aws.client("events").put_rule(Name=rule.name, EventBusName=rule.bus, EventPattern=pattern, State=rule.state, **asked)
+    aws.client("events").put_rule(
+        Name=rule.name, EventBusName=rule.bus, EventPattern=pattern, State=rule.state, **asked
+    )
 
 
 def rules_table(rules: Iterable[Rule]) -> pd.DataFrame:
@@ -121,5 +131,10 @@ def _rule(bus: str, found: dict) -> Rule:
 def _target(rule: str, found: dict) -> Target:
     transformer = found.get("InputTransformer", {})
     dead_letters = found.get("DeadLetterConfig", {}).get("Arn", "")
-    shaped = (found.get("Input", ""), found.get("InputPath", ""), transformer.get("InputPathsMap"), transformer.get("InputTemplate", ""))
+    shaped = (
+        found.get("Input", ""),
+        found.get("InputPath", ""),
+        transformer.get("InputPathsMap"),
+        transformer.get("InputTemplate", ""),
+    )
     return Target(rule, found["Id"], found["Arn"], found.get("RoleArn", ""), dead_letters, *shaped)

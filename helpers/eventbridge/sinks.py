@@ -50,7 +50,9 @@ def ensure_queue(aws: Aws, name: str, rule_arn: str, tags: Tags) -> str:
     arn, sqs = arn_of(aws, "sqs", name), aws.client("sqs")
     if not _exists(lambda: sqs.get_queue_url(QueueName=name)):
         condition = {"ArnEquals": {"aws:SourceArn": rule_arn}}
-        sqs.create_queue(QueueName=name, Attributes={"Policy": _policy([PRINCIPAL], ["sqs:SendMessage"], arn, condition)}, tags=tags)
+        sqs.create_queue(
+            QueueName=name, Attributes={"Policy": _policy([PRINCIPAL], ["sqs:SendMessage"], arn, condition)}, tags=tags
+        )
     return arn
 
 
@@ -73,23 +75,49 @@ def ensure_function(aws: Aws, name: str, rule_arn: str, tags: Tags) -> str:
     group, iam, functions = log_group_name("lambda", name), aws.client("iam"), aws.client("lambda")
     _ensure_log_group(aws, group, tags)
     if not _exists(lambda: iam.get_role(RoleName=name)):
-        iam.create_role(RoleName=name, Path=ROLE_PATH, AssumeRolePolicyDocument=_policy(["lambda.amazonaws.com"], ["sts:AssumeRole"]), Tags=_pairs(tags))
+        iam.create_role(
+            RoleName=name,
+            Path=ROLE_PATH,
+            AssumeRolePolicyDocument=_policy(["lambda.amazonaws.com"], ["sts:AssumeRole"]),
+            Tags=_pairs(tags),
+        )
     if not _exists(lambda: iam.get_role_policy(RoleName=name, PolicyName=name)):
-        allowed = {"Effect": "Allow", "Action": BASIC_LOGS, "Resource": f"{arn_of(aws, 'logs', f'log-group:{group}')}:*"}
-        iam.put_role_policy(RoleName=name, PolicyName=name, PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allowed]}))
+        allowed = {
+            "Effect": "Allow",
+            "Action": BASIC_LOGS,
+            "Resource": f"{arn_of(aws, 'logs', f'log-group:{group}')}:*",
+        }
+        iam.put_role_policy(
+            RoleName=name, PolicyName=name, PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        )
     if not _exists(lambda: functions.get_function_configuration(FunctionName=name)):
         role = f"arn:{aws.caller.split(':')[1]}:iam::{aws.account}:role{ROLE_PATH}{name}"
-        wait(f"the role of {name}", lambda: _create_function(functions, name, role, tags), until=("created",), timeout=ROLE_TIMEOUT)
-    wait(f"function {name}", lambda: functions.get_function_configuration(FunctionName=name)["State"], until=("Active",), fail=("Failed",), timeout=120)
+        wait(
+            f"the role of {name}",
+            lambda: _create_function(functions, name, role, tags),
+            until=("created",),
+            timeout=ROLE_TIMEOUT,
+        )
+    wait(
+        f"function {name}",
+        lambda: functions.get_function_configuration(FunctionName=name)["State"],
+        until=("Active",),
+        fail=("Failed",),
+        timeout=120,
+    )
     if not _may_invoke(functions, name):
-        functions.add_permission(FunctionName=name, StatementId=name, Action="lambda:InvokeFunction", Principal=PRINCIPAL, SourceArn=rule_arn)
+        functions.add_permission(
+            FunctionName=name, StatementId=name, Action="lambda:InvokeFunction", Principal=PRINCIPAL, SourceArn=rule_arn
+        )
     return arn_of(aws, "lambda", f"function:{name}")
 
 
 def _create_function(functions: Any, name: str, role: str, tags: Tags) -> str:
     """Create the function; a new role cannot be assumed for some seconds."""
     try:
-        functions.create_function(FunctionName=name, Runtime=RUNTIME, Handler=HANDLER, Role=role, Code={"ZipFile": _zipped()}, Tags=tags)
+        functions.create_function(
+            FunctionName=name, Runtime=RUNTIME, Handler=HANDLER, Role=role, Code={"ZipFile": _zipped()}, Tags=tags
+        )
     except functions.exceptions.InvalidParameterValueException as error:
         if "cannot be assumed" not in str(error):
             raise
@@ -119,10 +147,21 @@ def _ensure_log_group(aws: Aws, group: str, tags: Tags) -> None:
         logs.put_retention_policy(logGroupName=group, retentionInDays=KEPT_DAYS)
 
 
-def _policy(principals: list[str], actions: list[str], resource: str = "", condition: dict[str, Any] | None = None) -> str:
+def _policy(
+    principals: list[str], actions: list[str], resource: str = "", condition: dict[str, Any] | None = None
+) -> str:
     optional = {"Resource": resource, "Condition": condition}
-    statement = {"Effect": "Allow", "Principal": {"Service": principals if len(principals) > 1 else principals[0]}, "Action": actions}
-    return json.dumps({"Version": "2012-10-17", "Statement": [{**statement, **{name: value for name, value in optional.items() if value}}]})
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": principals if len(principals) > 1 else principals[0]},
+        "Action": actions,
+    }
+    return json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [{**statement, **{name: value for name, value in optional.items() if value}}],
+        }
+    )
 
 
 def _pairs(tags: Tags) -> list[dict[str, str]]:
@@ -156,7 +195,9 @@ class SinkReader:
             self._found.update(dict.fromkeys(self._messages() if self._sink == "sqs" else self._lines()))
         except Exception as error:
             if is_not_found(error):
-                raise RunbookError(f"The sink of {self._name} is gone: somebody, or `runbook cleanup`, removed it.", "Start a new run.") from error
+                raise RunbookError(
+                    f"The sink of {self._name} is gone: somebody, or `runbook cleanup`, removed it.", "Start a new run."
+                ) from error
             raise
         return list(self._found)
 
@@ -166,17 +207,25 @@ class SinkReader:
         url = sqs.get_queue_url(QueueName=self._name)["QueueUrl"]
         while True:
             with peeking():
-                messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=HIDDEN).get("Messages", [])
+                messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=HIDDEN).get(
+                    "Messages", []
+                )
             found += [one["Body"] for one in messages]
             if not messages:
                 return found
 
     def _lines(self) -> list[str]:
-        pages = self._aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName=self._group, startTime=int(self._since * 1000))
+        pages = (
+            self._aws.client("logs")
+            .get_paginator("filter_log_events")
+            .paginate(logGroupName=self._group, startTime=int(self._since * 1000))
+        )
         lines = [one["message"].strip() for page in pages for one in page["events"]]
         if self._sink == "logs":
             return [line for line in lines if line.startswith("{")]
-        return [json.dumps(json.loads(line)["event"], ensure_ascii=False) for line in lines if line.startswith('{"event":')]
+        return [
+            json.dumps(json.loads(line)["event"], ensure_ascii=False) for line in lines if line.startswith('{"event":')
+        ]
 
 
 def dated_tags(run_id: str, hours: float) -> Tags:

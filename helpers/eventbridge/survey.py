@@ -18,7 +18,16 @@ from helpers.eventbridge.health import allows, log_policies, target_checks
 from helpers.eventbridge.leftovers import ORDER, find_leftovers
 from helpers.eventbridge.patterns import InvalidPattern, parse
 from helpers.eventbridge.policy import MAKE
-from helpers.eventbridge.rules import PATTERN_LIMIT, Rule, Target, bus_exists, describe_rule, list_rules, list_targets, targets_table
+from helpers.eventbridge.rules import (
+    PATTERN_LIMIT,
+    Rule,
+    Target,
+    bus_exists,
+    describe_rule,
+    list_rules,
+    list_targets,
+    targets_table,
+)
 from helpers.eventbridge.sinks import arn_of
 
 LOG_POLICIES = 10  # resource policies of an account and region; https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
@@ -42,7 +51,10 @@ class Survey:
 def survey(aws: Aws, debug: Debug) -> Survey:
     """Look at everything the run needs. Raises `RunbookError` where the bus or the rule does not exist."""
     if not bus_exists(aws, debug.bus):
-        raise RunbookError(f"There is no event bus {debug.bus!r} in {aws.region}.", "Events of AWS services arrive on the bus `default`; check the name and the region.")
+        raise RunbookError(
+            f"There is no event bus {debug.bus!r} in {aws.region}.",
+            "Events of AWS services arrive on the bus `default`; check the name and the region.",
+        )
     rule = describe_rule(aws, debug.bus, debug.rule)
     rules = list_rules(aws, debug.bus)
     targets = list_targets(aws, rules)
@@ -59,14 +71,22 @@ def survey(aws: Aws, debug: Debug) -> Survey:
 
 
 def _patterns(debug: Debug) -> list[Check]:
-    given = {"the debug rule's pattern": debug.pattern, "the parameter `correction`": "" if debug.correction == "none" else debug.correction}
+    given = {
+        "the debug rule's pattern": debug.pattern,
+        "the parameter `correction`": "" if debug.correction == "none" else debug.correction,
+    }
     return [pattern_check(name, text) for name, text in given.items() if text]
 
 
 def pattern_check(name: str, text: str) -> Check:
     """Whether EventBridge would take a pattern: its length, and the language in the words of its own engine."""
     if len(text) > PATTERN_LIMIT:
-        return Check(name, "fail", f"it has {len(text):,} characters, and a rule's pattern at most {PATTERN_LIMIT:,}.", "Split it into several rules, or use prefix and wildcard instead of long lists.")
+        return Check(
+            name,
+            "fail",
+            f"it has {len(text):,} characters, and a rule's pattern at most {PATTERN_LIMIT:,}.",
+            "Split it into several rules, or use prefix and wildcard instead of long lists.",
+        )
     try:
         parse(text)
     except InvalidPattern as error:
@@ -103,11 +123,21 @@ def _texts(given: str) -> list[str]:
 
 def _refuse(event: Any, which: str) -> None:
     """Raises `RunbookError` for what PutEvents would not take."""
-    faults = [name for name, kind in {"source": str, "detail-type": str, "detail": dict}.items() if not isinstance(event, dict) or not isinstance(event.get(name), kind)]
+    faults = [
+        name
+        for name, kind in {"source": str, "detail-type": str, "detail": dict}.items()
+        if not isinstance(event, dict) or not isinstance(event.get(name), kind)
+    ]
     if faults:
-        raise RunbookError(f"{which} has no {', '.join(faults)}.", 'An event is an object with the texts "source" and "detail-type" and the object "detail".')
+        raise RunbookError(
+            f"{which} has no {', '.join(faults)}.",
+            'An event is an object with the texts "source" and "detail-type" and the object "detail".',
+        )
     if entry_size(event) > ENTRY_LIMIT:
-        raise RunbookError(f"{which} has {entry_size(event):,} bytes, and PutEvents takes less than 1 MB.", "Put the large part into S3, and send its key.")
+        raise RunbookError(
+            f"{which} has {entry_size(event):,} bytes, and PutEvents takes less than 1 MB.",
+            "Put the large part into S3, and send its key.",
+        )
 
 
 # -- the account --------------------------------------------------------------------------------------------
@@ -116,7 +146,12 @@ def _refuse(event: Any, which: str) -> None:
 def _enabled(rule: Rule) -> Check | None:
     if rule.state.startswith("ENABLED"):
         return None
-    return Check("the rule is enabled", "warn", f"{rule.name} is {rule.state}: it matches nothing, whatever its pattern says", "Enable it: aws events enable-rule.")
+    return Check(
+        "the rule is enabled",
+        "warn",
+        f"{rule.name} is {rule.state}: it matches nothing, whatever its pattern says",
+        "Enable it: aws events enable-rule.",
+    )
 
 
 def _correctable(debug: Debug, rule: Rule) -> Check | None:
@@ -124,13 +159,31 @@ def _correctable(debug: Debug, rule: Rule) -> Check | None:
     if debug.correction == "none":
         return None
     if rule.managed_by:
-        return Check(name, "fail", f"{rule.name} is managed by {rule.managed_by}, which alone may change it", "Set correction=none.")
-    return None if rule.pattern else Check(name, "fail", f"{rule.name} has a schedule ({rule.schedule}) and no pattern", "Name a rule with an event pattern.")
+        return Check(
+            name,
+            "fail",
+            f"{rule.name} is managed by {rule.managed_by}, which alone may change it",
+            "Set correction=none.",
+        )
+    return (
+        None
+        if rule.pattern
+        else Check(
+            name,
+            "fail",
+            f"{rule.name} has a schedule ({rule.schedule}) and no pattern",
+            "Name a rule with an event pattern.",
+        )
+    )
 
 
 def _log_group(aws: Aws, debug: Debug) -> list[Check]:
     if debug.sink != "logs":
-        return [Check("log_group", "fail", f"it is for sink=logs, and the sink is {debug.sink}", "Leave it empty.")] if debug.log_group else []
+        return (
+            [Check("log_group", "fail", f"it is for sink=logs, and the sink is {debug.sink}", "Leave it empty.")]
+            if debug.log_group
+            else []
+        )
     name = "EventBridge may write to the log group"
     if not debug.log_group:
         return [_room(aws)]
@@ -139,16 +192,34 @@ def _log_group(aws: Aws, debug: Debug) -> list[Check]:
     except Exception as error:
         if not is_not_found(error):
             raise
-        return [Check(name, "fail", f"there is no log group {debug.log_group} in {aws.region}.", "Create it, or leave `log_group` empty: the run makes one and removes it.")]
+        return [
+            Check(
+                name,
+                "fail",
+                f"there is no log group {debug.log_group} in {aws.region}.",
+                "Create it, or leave `log_group` empty: the run makes one and removes it.",
+            )
+        ]
     arn = arn_of(aws, "logs", f"log-group:{debug.log_group}")
     if any(allows(policy, "logs:PutLogEvents", debug.arn(aws), arn) for policy in policies):
         return [Check(name, "pass", debug.log_group)]
-    return [Check(name, "fail", f"no resource policy lets events.amazonaws.com write to {debug.log_group}.", "Add one (aws logs put-resource-policy), or leave `log_group` empty.")]
+    return [
+        Check(
+            name,
+            "fail",
+            f"no resource policy lets events.amazonaws.com write to {debug.log_group}.",
+            "Add one (aws logs put-resource-policy), or leave `log_group` empty.",
+        )
+    ]
 
 
 def _room(aws: Aws) -> Check:
     count = len(aws.client("logs").describe_resource_policies()["resourcePolicies"])
-    return Check("EventBridge may write to the log group", "pass", f"the new log group gets a policy of its own; the account has {count} of at most {LOG_POLICIES} others")
+    return Check(
+        "EventBridge may write to the log group",
+        "pass",
+        f"the new log group gets a policy of its own; the account has {count} of at most {LOG_POLICIES} others",
+    )
 
 
 def _archive(aws: Aws, debug: Debug) -> list[Check]:
@@ -163,13 +234,34 @@ def _archive(aws: Aws, debug: Debug) -> list[Check]:
     except Exception as error:
         if not is_not_found(error):
             raise
-        return [Check(name, "fail", f"there is no archive {debug.archive!r} in {aws.region}.", "Name one of `aws events list-archives`, or choose another cause.")]
+        return [
+            Check(
+                name,
+                "fail",
+                f"there is no archive {debug.archive!r} in {aws.region}.",
+                "Name one of `aws events list-archives`, or choose another cause.",
+            )
+        ]
     window = f"{debug.archive}: {found['EventCount']:,} events; from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, to the debug rule alone"
     if not found["EventSourceArn"].endswith(f"event-bus/{debug.bus}"):
-        return [Check(name, "fail", f"{debug.archive} is of {found['EventSourceArn']}.", "Name an archive of the rule's bus: events are replayed to the bus they came from.")]
+        return [
+            Check(
+                name,
+                "fail",
+                f"{debug.archive} is of {found['EventSourceArn']}.",
+                "Name an archive of the rule's bus: events are replayed to the bus they came from.",
+            )
+        ]
     if begin >= end:
         return [Check(name, "fail", window, "Let replay_from be before replay_to.")]
-    return [Check(name, "pass" if found["EventCount"] else "warn", window, "" if found["EventCount"] else "The archive counts new events with a delay of some minutes.")]
+    return [
+        Check(
+            name,
+            "pass" if found["EventCount"] else "warn",
+            window,
+            "" if found["EventCount"] else "The archive counts new events with a delay of some minutes.",
+        )
+    ]
 
 
 def _leftovers(aws: Aws) -> Check:
@@ -178,10 +270,24 @@ def _leftovers(aws: Aws) -> Check:
     except Exception as error:
         if "AccessDenied" not in error_code(error):
             raise
-        return Check("nothing is left of earlier runs", "warn", f"could not be listed: {error_code(error)}", "Allow the listing; the run proves with it that everything is gone.")
+        return Check(
+            "nothing is left of earlier runs",
+            "warn",
+            f"could not be listed: {error_code(error)}",
+            "Allow the listing; the run proves with it that everything is gone.",
+        )
     if expired:
-        kinds = ", ".join(f"{sum(one.kind == kind for one in expired)} {kind}" for kind in ORDER if any(one.kind == kind for one in expired))
-        return Check("nothing is left of earlier runs", "warn", f"expired: {kinds}", "`runbook cleanup` lists them, with --yes it removes them.")
+        kinds = ", ".join(
+            f"{sum(one.kind == kind for one in expired)} {kind}"
+            for kind in ORDER
+            if any(one.kind == kind for one in expired)
+        )
+        return Check(
+            "nothing is left of earlier runs",
+            "warn",
+            f"expired: {kinds}",
+            "`runbook cleanup` lists them, with --yes it removes them.",
+        )
     return Check("nothing is left of earlier runs", "pass", "nothing expired")
 
 
@@ -200,12 +306,28 @@ def _permissions(aws: Aws, debug: Debug) -> Iterable[Check]:
     denied: list[str] = []
     try:
         for resource, actions in _writes(aws, debug):
-            found = aws.client("iam").simulate_principal_policy(PolicySourceArn=principal, ActionNames=list(actions), ResourceArns=[resource])["EvaluationResults"]
+            found = aws.client("iam").simulate_principal_policy(
+                PolicySourceArn=principal, ActionNames=list(actions), ResourceArns=[resource]
+            )["EvaluationResults"]
             denied += [f"{one['EvalActionName']} on {resource}" for one in found if one["EvalDecision"] != "allowed"]
     except Exception as error:
-        return [Check(name, "warn", f"IAM did not tell: {error_code(error) or type(error).__name__}", "Allow iam:SimulatePrincipalPolicy, or go on: what is refused ends the run, and a resumed run goes on.")]
+        return [
+            Check(
+                name,
+                "warn",
+                f"IAM did not tell: {error_code(error) or type(error).__name__}",
+                "Allow iam:SimulatePrincipalPolicy, or go on: what is refused ends the run, and a resumed run goes on.",
+            )
+        ]
     if denied:
-        return [Check(name, "fail", f"{principal} may not {'; '.join(denied)}.", "`runbook show eventbridge_debug --policy` prints the policy that the run needs.")]
+        return [
+            Check(
+                name,
+                "fail",
+                f"{principal} may not {'; '.join(denied)}.",
+                "`runbook show eventbridge_debug --policy` prints the policy that the run needs.",
+            )
+        ]
     return [Check(name, "pass", f"asked of IAM for {principal}")]
 
 
@@ -215,8 +337,17 @@ def _writes(aws: Aws, debug: Debug) -> Iterable[tuple[str, tuple[str, ...]]]:
     for kind in ("rule", debug.cause, debug.sink):
         for pattern, actions in MAKE.get(kind, {}).items():
             _, _, service, _, _, resource = pattern.split(":", 5)
-            named = resource.replace("rule/*runbook-debug-*", debug.arn(aws).split(":", 5)[5]).replace("runbook-debug-*", debug.name).replace("event-bus/*", f"event-bus/{debug.bus}").replace("archive/*", f"archive/{debug.archive}")
-            where = f"arn:{aws.caller.split(':')[1]}:iam::{aws.account}:" if service == "iam" else region.format(service=service)
+            named = (
+                resource.replace("rule/*runbook-debug-*", debug.arn(aws).split(":", 5)[5])
+                .replace("runbook-debug-*", debug.name)
+                .replace("event-bus/*", f"event-bus/{debug.bus}")
+                .replace("archive/*", f"archive/{debug.archive}")
+            )
+            where = (
+                f"arn:{aws.caller.split(':')[1]}:iam::{aws.account}:"
+                if service == "iam"
+                else region.format(service=service)
+            )
             yield where + named, actions
 
 

@@ -45,7 +45,10 @@ def _distance(told: Explanation) -> tuple[int, int]:
 
 def _why(told: Explanation) -> str:
     rows = min(told.alternatives, key=lambda rows: sum(not row.passed for row in rows))
-    return "; ".join(f"{row.path}: {row.hint or f'{row.found} is not {row.test}'}" for row in rows if not row.passed) or told.verdict
+    return (
+        "; ".join(f"{row.path}: {row.hint or f'{row.found} is not {row.test}'}" for row in rows if not row.passed)
+        or told.verdict
+    )
 
 
 def traps(rules: Iterable[Rule]) -> pd.DataFrame:
@@ -103,7 +106,10 @@ class Previews:
     shown: tuple[tuple[str, Any], ...]
 
     def _repr_html_(self) -> str:
-        return "".join(f"<h4>{html.escape(name)}</h4>{one._repr_html_() if hasattr(one, '_repr_html_') else f'<p>{html.escape(one)}</p>'}" for name, one in self.shown)
+        return "".join(
+            f"<h4>{html.escape(name)}</h4>{one._repr_html_() if hasattr(one, '_repr_html_') else f'<p>{html.escape(one)}</p>'}"
+            for name, one in self.shown
+        )
 
     def __str__(self) -> str:
         return "\n".join(f"{name}\n{one}" for name, one in self.shown)
@@ -116,13 +122,35 @@ def transformed(found: Survey, events: Sequence[str]) -> Previews:
     rule, event = found.rule, min(events, key=lambda one: _distance(explain(found.rule.pattern, one)))
     names = {"rule_name": rule.name, "rule_arn": rule.arn}
     targets = [one for one in found.targets if one.rule == rule.name]
-    shown = [(f"{one.id}: {one.arn}", preview(one.input_paths or {}, one.template, event, target=one.id, **names) if one.template else f"It gets {one.sends}.") for one in targets]
+    shown = [
+        (
+            f"{one.id}: {one.arn}",
+            preview(one.input_paths or {}, one.template, event, target=one.id, **names)
+            if one.template
+            else f"It gets {one.sends}.",
+        )
+        for one in targets
+    ]
     if not any(one.template for one in targets) and json.loads(event)["source"] == AMPLIFY:
-        shown.append(("A message for Slack, as an input transformer could make it", preview(*amplify_message("foo"), event, **names)))
+        shown.append(
+            (
+                "A message for Slack, as an input transformer could make it",
+                preview(*amplify_message("foo"), event, **names),
+            )
+        )
     return Previews(tuple(shown))
 
 
 def measured(arrived: Arrived, removed: Removed, found: Survey, events: Sequence[str], pattern: str) -> dict[str, Any]:
     """The numbers of a run: events that arrived, after how many seconds, how many match before and now, what was removed and what is left."""
-    count = {name: sum(explain(one, event).matched for event in events) for name, one in (("matched_before", found.rule.pattern), ("matched_now", pattern))}
-    return {"events_arrived": len(events), "arrived_after_s": arrived.seconds, **count, "things_removed": len(removed.things), "left_behind": removed.left}
+    count = {
+        name: sum(explain(one, event).matched for event in events)
+        for name, one in (("matched_before", found.rule.pattern), ("matched_now", pattern))
+    }
+    return {
+        "events_arrived": len(events),
+        "arrived_after_s": arrived.seconds,
+        **count,
+        "things_removed": len(removed.things),
+        "left_behind": removed.left,
+    }

@@ -11,7 +11,12 @@ from helpers.eventbridge.health import allows
 
 RULE = "arn:aws:events:eu-west-1:123456789012:rule/to-slack"
 QUEUE = "arn:aws:sqs:eu-west-1:123456789012:outbox"
-GOOD = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": QUEUE}
+GOOD = {
+    "Effect": "Allow",
+    "Principal": {"Service": "events.amazonaws.com"},
+    "Action": "sqs:SendMessage",
+    "Resource": QUEUE,
+}
 
 
 def allowed(*statements: dict[str, Any], action: str = "sqs:SendMessage", resource: str = QUEUE) -> bool:

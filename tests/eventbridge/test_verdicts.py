@@ -15,23 +15,56 @@ from helpers.eventbridge.rules import Rule
 from helpers.eventbridge.verdicts import corrected, nearest, traps, verdicts
 
 EVENTS = deployment_events("123456789012", "ap-northeast-1")
-OTHERS = [event.replace('"foo"', '"baz"').replace("SUCCEED", status) for event in EVENTS[:1] for status in ("STARTED", "RUNNING", "SUCCEED")]
+OTHERS = [
+    event.replace('"foo"', '"baz"').replace("SUCCEED", status)
+    for event in EVENTS[:1]
+    for status in ("STARTED", "RUNNING", "SUCCEED")
+]
 ABOUT = {"source": ["aws.amplify"], "detail-type": ["Amplify Deployment Status Change"]}
 FAULTY = json.dumps({**ABOUT, "details": {"appId": ["foo", "bar"], "jobStatus": ["SUCCEED", "FAILED"]}})
 RIGHT = {**ABOUT, "detail": {"appId": ["foo", "bar"], "jobStatus": ["SUCCEED", "FAILED"]}}
 
 
 def rule(pattern: str) -> Rule:
-    return Rule("to-slack", "default", "arn:aws:events:ap-northeast-1:123456789012:rule/to-slack", pattern, "", "ENABLED")
+    return Rule(
+        "to-slack", "default", "arn:aws:events:ap-northeast-1:123456789012:rule/to-slack", pattern, "", "ENABLED"
+    )
 
 
 def debug(**changes: Any) -> Debug:
-    asked = {"run_id": "r", "created": 0.0, "bus": "default", "rule": "to-slack", "source": "aws.amplify", "sink": "sqs", "cause": "copy", "debug_pattern": "", "event": ""}
-    more = {"archive": "", "replay_from": "", "replay_to": "", "log_group": "", "correction": "", "events_wanted": 1, "wait_seconds": 1.0, "keep_hours": 1.0}
+    asked = {
+        "run_id": "r",
+        "created": 0.0,
+        "bus": "default",
+        "rule": "to-slack",
+        "source": "aws.amplify",
+        "sink": "sqs",
+        "cause": "copy",
+        "debug_pattern": "",
+        "event": "",
+    }
+    more = {
+        "archive": "",
+        "replay_from": "",
+        "replay_to": "",
+        "log_group": "",
+        "correction": "",
+        "events_wanted": 1,
+        "wait_seconds": 1.0,
+        "keep_hours": 1.0,
+    }
     return Debug(**{**asked, **more, **changes})
 
 
-@pytest.mark.parametrize("detail", [{"jobStatus": ["succeed", "failed"]}, {"appId": ["foo"]}, {"jobStatus": ["SUCCEED"], "appId": ["bar"]}, {"jobstatus": ["FAILED"]}])
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {"jobStatus": ["succeed", "failed"]},
+        {"appId": ["foo"]},
+        {"jobStatus": ["SUCCEED"], "appId": ["bar"]},
+        {"jobstatus": ["FAILED"]},
+    ],
+)
 def test_every_copy_matches_the_corrected_pattern(detail: dict[str, list[str]]) -> None:
     pattern = corrected(debug(), rule(json.dumps({**ABOUT, "detail": detail})), EVENTS)
     assert all(matches(pattern, event) for event in EVENTS)

@@ -40,7 +40,9 @@ class House:
         return [sys.executable, "-m", "helpers.cli", *arguments]
 
     def runbook(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=150)
+        return subprocess.run(
+            self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=150
+        )
 
     def arguments(self, run_id: str, *more: str, mode: str = "apply", approve: str = "correct") -> list[str]:
         return ["run", "eventbridge_debug", "--mode", mode, "--run-id", run_id, "--approve", approve, *more]
@@ -64,7 +66,11 @@ class House:
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def sent(self, run_id: str) -> list[tuple[str, str, str]]:
-        return [self.identity(call) for call in self.result(run_id)["calls"] if call["write"] and call["sent"] and not call["error_code"]]
+        return [
+            self.identity(call)
+            for call in self.result(run_id)["calls"]
+            if call["write"] and call["sent"] and not call["error_code"]
+        ]
 
     def report(self, run_id: str) -> str:
         return (self.runs / run_id / "report.html").read_text()
@@ -80,13 +86,19 @@ class House:
         found += [("function", one["FunctionName"]) for one in self.client("lambda").list_functions()["Functions"]]
         found += [("role", one["RoleName"]) for one in self.client("iam").list_roles()["Roles"]]
         found += [("log group", one["logGroupName"]) for one in self.client("logs").describe_log_groups()["logGroups"]]
-        found += [("policy", one.get("resourceArn", one.get("policyName", ""))) for scope in ("ACCOUNT", "RESOURCE") for one in self.client("logs").describe_resource_policies(policyScope=scope)["resourcePolicies"]]
+        found += [
+            ("policy", one.get("resourceArn", one.get("policyName", "")))
+            for scope in ("ACCOUNT", "RESOURCE")
+            for one in self.client("logs").describe_resource_policies(policyScope=scope)["resourcePolicies"]
+        ]
         return [one for one in found if name in one[1]]
 
     def started(self, run_id: str, *more: str, approve: str = "correct") -> subprocess.Popen[str]:
         """An apply that runs in the background."""
         command = self.command(*self.arguments(run_id, *more, approve=approve))
-        return subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+        return subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+        )
 
     def kernel(self, run_id: str) -> int:
         """The process id of the run's kernel."""
@@ -94,7 +106,9 @@ class House:
 
     def await_step(self, run_id: str, step: str) -> None:
         """Wait until a run has begun a step."""
-        self.poll(lambda: any(one.get("step") == step and one.get("event") == "begin" for one in self.journal(run_id)), step)
+        self.poll(
+            lambda: any(one.get("step") == step and one.get("event") == "begin" for one in self.journal(run_id)), step
+        )
 
     @staticmethod
     def identity(call: dict[str, Any]) -> tuple[str, str, str]:

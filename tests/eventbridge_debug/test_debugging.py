@@ -19,11 +19,19 @@ from helpers.runbook import parameters
 pytestmark = pytest.mark.timeout(300)
 
 STEPS = ["1 Attach the debug rule", "2 Cause an event", "3 Remove what was made", "4 Correct the rule"]
-RIGHT = {"source": ["aws.amplify"], "detail-type": ["Amplify Deployment Status Change"], "detail": {"appId": ["foo", "bar"], "jobStatus": ["SUCCEED", "FAILED"]}}
+RIGHT = {
+    "source": ["aws.amplify"],
+    "detail-type": ["Amplify Deployment Status Change"],
+    "detail": {"appId": ["foo", "bar"], "jobStatus": ["SUCCEED", "FAILED"]},
+}
 
 
 def permitted() -> set[str]:
-    return {action for one in POLICY["Statement"] for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])}
+    return {
+        action
+        for one in POLICY["Statement"]
+        for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
+    }
 
 
 @pytest.mark.parametrize("sink", ["lambda", "logs", "sqs"])
@@ -36,7 +44,12 @@ def test_apply_sends_what_plan_listed_corrects_the_rule_and_leaves_nothing_behin
     assert house.sent("r") == planned
     assert (house.pattern(), house.left()) == (RIGHT, [])
     metrics = house.result("r")["metrics"]
-    assert (metrics["events_arrived"], metrics["matched_before"], metrics["matched_now"], metrics["left_behind"]) == (4, 0, 4, 0)
+    assert (metrics["events_arrived"], metrics["matched_before"], metrics["matched_now"], metrics["left_behind"]) == (
+        4,
+        0,
+        4,
+        0,
+    )
     made = {f"{call['service']}:{call['operation']}" for call in house.result("r")["calls"]}
     assert made - permitted() == set()
 
@@ -87,11 +100,24 @@ def test_cleanup_finds_what_a_run_killed_while_attaching_had_made_so_far(house: 
 
 
 def test_a_rehearsal_that_failed_is_cleaned_up_on_its_own_cloud(house: Any) -> None:
-    options = ["-p", "run_id=failed", "-p", "cause=real", "-p", "source=custom.silent", "-p", "wait_seconds=1.0", "-p", "sink=sqs"]
+    options = [
+        "-p",
+        "run_id=failed",
+        "-p",
+        "cause=real",
+        "-p",
+        "source=custom.silent",
+        "-p",
+        "wait_seconds=1.0",
+        "-p",
+        "sink=sqs",
+    ]
     assert house.runbook("rehearse", "eventbridge_debug", *options).returncode == 1
     try:
         done = house.runbook("cleanup", "failed", "--yes")
-        assert (done.returncode, "removed: 2; a new listing has 0" in done.stdout) == (0, True), done.stdout + done.stderr
+        assert (done.returncode, "removed: 2; a new listing has 0" in done.stdout) == (0, True), (
+            done.stdout + done.stderr
+        )
     finally:
         house.runbook("cloud", "down", "failed")
     assert "does not run" in house.runbook("cleanup", "failed").stderr
@@ -117,7 +143,11 @@ def test_without_approval_the_rule_stays_and_nothing_is_left_behind(house: Any) 
 
 
 def test_roll_back_restores_the_old_pattern_with_all_else_of_the_rule(house: Any) -> None:
-    described = lambda: {name: value for name, value in house.client("events").describe_rule(Name="amplify-to-slack").items() if name != "ResponseMetadata"}  # noqa: E731
+    described = lambda: {
+        name: value
+        for name, value in house.client("events").describe_rule(Name="amplify-to-slack").items()
+        if name != "ResponseMetadata"
+    }  # noqa: E731
     before = described()
     assert house.apply("b", "-p", "sink=sqs").returncode == 0
     assert described() != before
@@ -145,34 +175,57 @@ def test_a_rule_that_somebody_changed_meanwhile_is_left_alone(house: Any) -> Non
 def test_a_rule_on_a_bus_of_its_own_is_debugged_there(house: Any) -> None:
     events = house.client("events")
     events.create_event_bus(Name="orders")
-    events.put_rule(Name="paid", EventBusName="orders", EventPattern='{"source": ["shop"], "detail": {"state": ["PAID"]}}')
+    events.put_rule(
+        Name="paid", EventBusName="orders", EventPattern='{"source": ["shop"], "detail": {"state": ["PAID"]}}'
+    )
     event = json.dumps({"source": "shop", "detail-type": "order", "detail": {"state": "paid"}})
-    done = house.apply("o", "-p", "event_bus=orders", "-p", "rule=paid", "-p", "source=shop", "-p", f"event={event}", "-p", "sink=sqs")
+    done = house.apply(
+        "o", "-p", "event_bus=orders", "-p", "rule=paid", "-p", "source=shop", "-p", f"event={event}", "-p", "sink=sqs"
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     found = json.loads(events.describe_rule(Name="paid", EventBusName="orders")["EventPattern"])
     assert "paid" in found["detail"]["state"]
-    assert (house.result("o")["metrics"]["matched_now"], house.left(), events.list_rules(EventBusName="orders")["Rules"][0]["Name"]) == (1, [], "paid")
+    assert (
+        house.result("o")["metrics"]["matched_now"],
+        house.left(),
+        events.list_rules(EventBusName="orders")["Rules"][0]["Name"],
+    ) == (1, [], "paid")
 
 
 def test_who_may_not_make_the_debug_rule_is_told_before_anything_is_made(house: Any) -> None:
     iam = house.client("iam")
     iam.create_user(UserName="operator")
     key = iam.create_access_key(UserName="operator")["AccessKey"]
-    operator = {**house.environment, "AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
-    refused = subprocess.run(house.command(*house.arguments("p")), env=operator, capture_output=True, text=True, timeout=150)
+    operator = {
+        **house.environment,
+        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+    }
+    refused = subprocess.run(
+        house.command(*house.arguments("p")), env=operator, capture_output=True, text=True, timeout=150
+    )
     assert refused.returncode == 1
-    assert "user/operator may not events:DeleteRule on arn:aws:events:ap-northeast-1:123456789012:rule/runbook-debug-p" in refused.stderr
+    assert (
+        "user/operator may not events:DeleteRule on arn:aws:events:ap-northeast-1:123456789012:rule/runbook-debug-p"
+        in refused.stderr
+    )
     assert "Remedy: `runbook show eventbridge_debug --policy` prints the policy" in refused.stderr
     assert house.left() == []
     iam.put_user_policy(UserName="operator", PolicyName="debug", PolicyDocument=json.dumps(POLICY))
-    done = subprocess.run(house.command(*house.arguments("p2")), env=operator, capture_output=True, text=True, timeout=150)
+    done = subprocess.run(
+        house.command(*house.arguments("p2")), env=operator, capture_output=True, text=True, timeout=150
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert "asked of IAM for arn:aws:iam::123456789012:user/operator" in house.report("p2")
 
 
 def depth(house: Any, queue: str) -> int:
     url = house.client("sqs").get_queue_url(QueueName=queue)["QueueUrl"]
-    return int(house.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["ApproximateNumberOfMessages"])
+    return int(
+        house.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"][
+            "ApproximateNumberOfMessages"
+        ]
+    )
 
 
 def test_an_archive_is_replayed_to_the_debug_rule_alone(house: Any) -> None:
@@ -195,7 +248,19 @@ def test_a_real_event_is_awaited(house: Any) -> None:
 
 
 def test_events_that_do_not_come_are_told_with_the_pattern_that_waits_for_them(house: Any) -> None:
-    done = house.apply("w", "-p", "cause=real", "-p", "source=custom.silent", "-p", "wait_seconds=1.0", "-p", "sink=sqs", "-p", "correction=none")
+    done = house.apply(
+        "w",
+        "-p",
+        "cause=real",
+        "-p",
+        "source=custom.silent",
+        "-p",
+        "wait_seconds=1.0",
+        "-p",
+        "sink=sqs",
+        "-p",
+        "correction=none",
+    )
     assert done.returncode == 1
     assert 'The debug rule listens to {"source": ["custom.silent"]}.' in done.stderr
     assert "runbook cleanup w --yes" in done.stderr
@@ -214,18 +279,30 @@ def test_health_names_the_error_codes_of_dead_letters_and_the_target_without_per
 
 
 BAD = [
-    ({"rule": "amplify-to-slak"}, "There is no rule 'amplify-to-slak' on the event bus default in ap-northeast-1. Remedy: Do you mean amplify-to-slack?"),
+    (
+        {"rule": "amplify-to-slak"},
+        "There is no rule 'amplify-to-slak' on the event bus default in ap-northeast-1. Remedy: Do you mean amplify-to-slack?",
+    ),
     ({"event_bus": "nowhere"}, "There is no event bus 'nowhere'"),
     ({"debug_pattern": '{"source": "aws.amplify"}'}, '"source" must be an object or an array'),
     ({"debug_pattern": '{"source": ["aws.amplify"'}, "is refused: "),
-    ({"debug_pattern": json.dumps({"source": ["x" * 5000]})}, "it has 5,016 characters, and a rule's pattern at most 4,096"),
+    (
+        {"debug_pattern": json.dumps({"source": ["x" * 5000]})},
+        "it has 5,016 characters, and a rule's pattern at most 4,096",
+    ),
     ({"correction": '{"source": []}'}, "Empty arrays are not allowed"),
     ({"event": '{"source": "aws.amplify", '}, "is no JSON"),
     ({"event": '{"source": "aws.amplify"}'}, "event 1 has no detail-type, detail."),
     ({"event": "absent.jsonl"}, "absent.jsonl cannot be read: No such file or directory"),
     ({"event": "large.jsonl"}, "event 1 has 1,000,0"),
-    ({"sink": "logs", "log_group": "/aws/events/absent"}, "there is no log group /aws/events/absent in ap-northeast-1."),
-    ({"sink": "logs", "log_group": "/aws/events/closed"}, "no resource policy lets events.amazonaws.com write to /aws/events/closed."),
+    (
+        {"sink": "logs", "log_group": "/aws/events/absent"},
+        "there is no log group /aws/events/absent in ap-northeast-1.",
+    ),
+    (
+        {"sink": "logs", "log_group": "/aws/events/closed"},
+        "no resource policy lets events.amazonaws.com write to /aws/events/closed.",
+    ),
     ({"cause": "replay", "archive": "nobody"}, "there is no archive 'nobody'"),
     ({"cause": "replay", "replay_from": "yesterday"}, "'yesterday' is no time."),
     ({"expected_account": "012345678901"}, "012345678901 is expected: nothing was done"),
@@ -235,21 +312,49 @@ CODE = "import sys; from helpers import eventbridge, runbook; run = runbook.star
 
 def test_bad_input_gets_one_clear_error_and_changes_nothing(house: Any, tmp_path: Path) -> None:
     house.client("logs").create_log_group(logGroupName="/aws/events/closed")
-    (tmp_path / "large.jsonl").write_text(json.dumps({"source": "custom.x", "detail-type": "x", "detail": {"text": "x" * 1_000_000}}) + "\n")
+    (tmp_path / "large.jsonl").write_text(
+        json.dumps({"source": "custom.x", "detail-type": "x", "detail": {"text": "x" * 1_000_000}}) + "\n"
+    )
     declared = {one.name: one.default for one in parameters.load(parameters.find("eventbridge_debug"))}
     environment = {**house.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
     for number, (values, sentence) in enumerate(BAD):
         asked = {**declared, "mode": "apply", "run_id": f"bad{number}", **values}
-        done = subprocess.run([sys.executable, "-c", CODE, repr(asked)], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", CODE, repr(asked)],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert (done.returncode, sentence in done.stderr) == (1, True), (values, done.stderr)
         assert "Remedy: " in done.stderr.splitlines()[-1], done.stderr
-    assert not [call for path in house.runs.glob("*/calls.jsonl") for call in map(json.loads, path.read_text().splitlines()) if call["write"]]
+    assert not [
+        call
+        for path in house.runs.glob("*/calls.jsonl")
+        for call in map(json.loads, path.read_text().splitlines())
+        if call["write"]
+    ]
     assert house.left() == []
 
 
 def test_plain_papermill_runs_it_too(house: Any, tmp_path: Path) -> None:
     path = Path(__file__).parents[2] / "runbooks" / "eventbridge_debug.ipynb"
-    arguments = ["-m", "papermill", str(path), str(tmp_path / "out.ipynb"), "-p", "mode", "plan", "-p", "run_id", "pm", "-k", "python3", "--no-progress-bar"]
+    arguments = [
+        "-m",
+        "papermill",
+        str(path),
+        str(tmp_path / "out.ipynb"),
+        "-p",
+        "mode",
+        "plan",
+        "-p",
+        "run_id",
+        "pm",
+        "-k",
+        "python3",
+        "--no-progress-bar",
+    ]
     environment = {**house.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
