@@ -1,7 +1,8 @@
 """EventBridge: the pattern language, what was delivered, explanations, replays, templates and schedules."""
 
+from helpers.eventbridge.causes import as_delivered, cause_event, originals
 from helpers.eventbridge.changes import Change
-from helpers.eventbridge.debug_rule import Debug, as_delivered, attach, cause_event, correct, from_parameters, originals, remove
+from helpers.eventbridge.debug_rule import Debug, attach, from_parameters, remove
 from helpers.eventbridge.events import InvalidEvent
 from helpers.eventbridge.explain import Explanation, explain
 from helpers.eventbridge.health import dead_letters, rule_health, target_checks
@@ -9,6 +10,7 @@ from helpers.eventbridge.lint import lint
 from helpers.eventbridge.matching import matches
 from helpers.eventbridge.patterns import InvalidPattern, Pattern, parse
 from helpers.eventbridge.preview import Preview, preview
+from helpers.eventbridge.rule_change import correct
 from helpers.eventbridge.rules import describe_rule, list_rules, list_targets, rules_table, targets_table
 from helpers.eventbridge.schedules import InvalidSchedule, describe_schedule, firings_table, next_firings
 from helpers.eventbridge.slack import amplify_message

@@ -13,7 +13,8 @@ import pandas as pd
 from helpers.aws import Aws, Check, RunbookError
 from helpers.aws.errors import error_code, is_not_found
 from helpers.eventbridge.amplify import deployment_events
-from helpers.eventbridge.debug_rule import ENTRY_LIMIT, Debug, copied_source, entry_size, replay_window
+from helpers.eventbridge.causes import ENTRY_LIMIT, entry_size, replay_window
+from helpers.eventbridge.debug_rule import Debug, copied_source
 from helpers.eventbridge.health import allows, log_policies, target_checks
 from helpers.eventbridge.leftovers import ORDER, find_leftovers
 from helpers.eventbridge.patterns import InvalidPattern, parse

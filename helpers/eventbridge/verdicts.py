@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from helpers.aws import RunbookError
-from helpers.eventbridge.debug_rule import Arrived, Debug, Removed
+from helpers.eventbridge.causes import Arrived
+from helpers.eventbridge.debug_rule import Debug, Removed
 from helpers.eventbridge.explain import Explanation, explain
 from helpers.eventbridge.lint import lint
 from helpers.eventbridge.preview import preview
