@@ -80,14 +80,19 @@ def _edits(one: Failing) -> Iterator[tuple[str, Edit]]:
     yield f"Leave {one.path} out", _edit(one, None, None)
     for at, test in enumerate(one.tests):
         if test.kind == "exists":
-            yield f"Write {Test('exists', not test.value).source} in {one.path}", _edit(one, at, {"exists": not test.value})
+            yield (
+                f"Write {Test('exists', not test.value).source} in {one.path}",
+                _edit(one, at, {"exists": not test.value}),
+            )
     if not found:
         yield f'Add {{"exists": false}} to {one.path}', _edit(one, len(one.tests), {"exists": False})
 
 
 def _mended(test: Test, text: str) -> Any:
     """The test as it must be written for a value that it misses by case, white space, quotes or being shut out; else None."""
-    if test.kind in ("exact", "number") and _bare(str(_python(text))) == _bare(test.value if test.kind == "number" else _word(test.value)):
+    if test.kind in ("exact", "number") and _bare(str(_python(text))) == _bare(
+        test.value if test.kind == "number" else _word(test.value)
+    ):
         return _python(text)
     if test.kind in ("prefix", "suffix") and text.startswith('"'):
         return {test.kind: {"equals-ignore-case": test.value}}
@@ -147,7 +152,10 @@ def _edit(one: Failing, at: int | None, value: Any) -> Edit:
 
 def _holder(pattern: dict[str, Any], one: Failing) -> tuple[dict[str, Any] | None, str]:
     """The first object that has the list of a path, which is as long as its tests are many."""
-    return next(((holder, name) for holder, name in _places(pattern, one.path) if len(holder[name]) == len(one.tests)), (None, ""))
+    return next(
+        ((holder, name) for holder, name in _places(pattern, one.path) if len(holder[name]) == len(one.tests)),
+        (None, ""),
+    )
 
 
 def _rename(pattern: dict[str, Any], one: Failing, more: list[Any]) -> bool:
@@ -176,5 +184,3 @@ def _prune(node: dict[str, Any]) -> None:
             _prune(node[name])
         if node[name] in ({}, []):
             del node[name]
-
-

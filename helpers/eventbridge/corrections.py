@@ -5,10 +5,21 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
-OPERATORS = ("prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "exists", "numeric", "cidr", "exactly")
+OPERATORS = (
+    "prefix",
+    "suffix",
+    "equals-ignore-case",
+    "wildcard",
+    "anything-but",
+    "exists",
+    "numeric",
+    "cidr",
+    "exactly",
+)
 
 
 def guesses(text: str) -> Iterator[Any]:
@@ -26,7 +37,9 @@ def _read(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return ast.literal_eval(text.strip())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know
+            return ast.literal_eval(text.strip())
 
 
 def _mended(node: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class Explanation:
         if not failed[0]:
             return "The event does not match: alternatives that begin with the same field change how each other read its values."
         where = f" of the nearest of {len(self.alternatives)} alternatives" if len(self.alternatives) > 1 else ""
-        return f"The event does not match: {failed[0]} of {failed[1]} field{'s' if failed[1] > 1 else ''}{where} {'fails' if failed[0] == 1 else 'fail'}."
+        fields, fail = "fields" if failed[1] > 1 else "field", "fails" if failed[0] == 1 else "fail"
+        return f"The event does not match: {failed[0]} of {failed[1]} {fields}{where} {fail}."
 
     def __str__(self) -> str:
         lines = [self.verdict]
@@ -121,7 +122,9 @@ def _alternative(rule: Mapping[str, tuple[Test, ...]], seen: _Seen) -> tuple[tup
         hint = "" if passes else _hint(rule[path], path, seen, similar)
         if not passes:
             failing.append(Failing(path, rule[path], found, similar, seen.scalars.get(similar or "", [])))
-        rows[path] = Row(path, f"[{', '.join(test.source for test in rule[path])}]", _found(path, found, seen), passes, hint)
+        rows[path] = Row(
+            path, f"[{', '.join(test.source for test in rule[path])}]", _found(path, found, seen), passes, hint
+        )
     return tuple(rows[path] for path in rule), failing
 
 
@@ -177,5 +180,8 @@ def _label(name: str, node: Any) -> str:
 
 
 def _list(tree: dict[Any, Any]) -> str:
-    items = [f"<li>{escape(_label(name, node))}{_list(node) if isinstance(node, dict) else ''}</li>" for (name, _), node in tree.items()]
+    items = [
+        f"<li>{escape(_label(name, node))}{_list(node) if isinstance(node, dict) else ''}</li>"
+        for (name, _), node in tree.items()
+    ]
     return f'<ul style="list-style: none">{"".join(items)}</ul>'

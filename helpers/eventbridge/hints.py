@@ -16,23 +16,22 @@ SHOWN = 5  # values or names that a sentence lists
 
 def names(found: Members) -> dict[str, tuple[str, list[str]]]:
     """The objects and arrays of an event by dotted path: `object` or `array`, and the names inside. The whole event is ``."""
-    containers: dict[str, tuple[str, list[str]]] = {}
+    containers: dict[str, tuple[str, dict[str, None]]] = {}
     waiting: list[tuple[Any, str]] = [(found, "")]
     while waiting:
         node, path = waiting.pop()
         if isinstance(node, Members):
-            inside = containers.setdefault(path, ("object", []))[1]
-            inside.extend(name for name, _ in node if name not in inside)
+            containers.setdefault(path, ("object", {}))[1].update((name, None) for name, _ in node)
             waiting.extend((value, f"{path}.{name}" if path else name) for name, value in node)
         elif isinstance(node, list):
-            containers.setdefault(path, ("array", []))
+            containers.setdefault(path, ("array", {}))
             waiting.extend((child, path) for child in node)
-    return containers
+    return {path: (kind, list(inside)) for path, (kind, inside) in containers.items()}
 
 
 def similar_path(path: str, containers: Mapping[str, tuple[str, list[str]]], scalars: Iterable[str]) -> str | None:
     """The path of the event that a missing path probably means: `detail.state` for `details.state` or for `state`."""
-    known = list(scalars)
+    known = dict.fromkeys(scalars)
     steps, taken = path.split("."), ""
     for at, step in enumerate(steps):
         joined = f"{taken}.{step}" if taken else step
@@ -58,7 +57,11 @@ def missing(path: str, containers: Mapping[str, tuple[str, list[str]]], similar:
     if path in containers:
         kind, inside = containers[path]
         if kind == "array" and not inside:
-            return "an empty array has no value to test" if path in containers and not similar else f"an array; the values are in {similar}"
+            return (
+                "an empty array has no value to test"
+                if path in containers and not similar
+                else f"an array; the values are in {similar}"
+            )
         return f"an object where a scalar is needed: name one of its fields ({listed(inside)})"
     if similar:
         return f"the event has no {path}; it has {similar}"
@@ -66,7 +69,11 @@ def missing(path: str, containers: Mapping[str, tuple[str, list[str]]], similar:
     while parent and parent not in containers:
         parent = parent.rpartition(".")[0]
     inside = containers.get(parent, ("object", []))[1]
-    return f"the field is missing; {parent or 'the event'} has {listed(inside)}" if inside else f"the field is missing; {parent or 'the event'} is no object with fields"
+    return (
+        f"the field is missing; {parent or 'the event'} has {listed(inside)}"
+        if inside
+        else f"the field is missing; {parent or 'the event'} is no object with fields"
+    )
 
 
 def near_miss(tests: tuple[Test, ...], found: list[Value]) -> str:
@@ -110,13 +117,14 @@ def _scalar(test: Test, text: str, string: str | None) -> str:
     if test.kind == "address":
         wanted = f'"{test.value}"'
     bare = wanted[1:-1] if wanted.startswith('"') else None
-    if bare is not None and string is not None:
+    if bare is not None and bare != string and string is not None:
         if bare.casefold() == string.casefold():
             return f"case differs: the event has {text}, the pattern {wanted}"
         if bare.strip() == string.strip():
             return f"white space differs: the event has {text}, the pattern {wanted}"
         if bare and (string.startswith(bare) or string.endswith(bare)):
-            return f"{text} {'begins' if string.startswith(bare) else 'ends'} with {wanted}: that is a {'prefix' if string.startswith(bare) else 'suffix'}"
+            verb, noun = ("begins", "prefix") if string.startswith(bare) else ("ends", "suffix")
+            return f"{text} {verb} with {wanted}: that is a {noun}"
         if "*" in bare:
             return f'a * is a character here; a wildcard is {{"wildcard": {wanted}}}'
         return ""
@@ -137,7 +145,11 @@ def _numeric(test: Test, text: str, string: str | None) -> str:
         return f"numeric reads numbers only; the event has the string {text}"
     if text[0] not in "-0123456789":
         return f"numeric reads numbers only; the event has {text}"
-    return f"{text} is not {shown}" if values.number(text) is not None else f"no double holds {text}, so no numeric test passes"
+    return (
+        f"{text} is not {shown}"
+        if values.number(text) is not None
+        else f"no double holds {text}, so no numeric test passes"
+    )
 
 
 def _cidr(test: Test, string: str | None) -> str:
@@ -149,7 +161,10 @@ def _cidr(test: Test, string: str | None) -> str:
 def _string(test: Test, string: str) -> str:
     wanted, folded, have = test.value, test.value.casefold(), string.casefold()
     operator = test.kind.removesuffix("-equals-ignore-case")
-    fits = {"prefix": have.startswith(folded), "suffix": have.endswith(folded)}.get(operator, False)
+    fits = {
+        "prefix": have.startswith(folded) and not string.startswith(wanted),
+        "suffix": have.endswith(folded) and not string.endswith(wanted),
+    }.get(operator, False)
     if test.kind == operator and fits:
         return f'case differs: the event has "{string}", the {operator} is "{wanted}"'
     return ""

@@ -15,7 +15,18 @@ from helpers.eventbridge.matching import dropped, java_order
 from helpers.eventbridge.patterns import InvalidPattern, Pattern, Test
 
 # https://docs.aws.amazon.com/eventbridge/latest/ref/overiew-event-structure.html; a replay adds its name
-TOP_LEVEL = ("version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail", "replay-name")
+TOP_LEVEL = (
+    "version",
+    "id",
+    "detail-type",
+    "source",
+    "account",
+    "time",
+    "region",
+    "resources",
+    "detail",
+    "replay-name",
+)
 STRINGS = frozenset(TOP_LEVEL) - {"detail"}
 NEAR_LIMIT = 8  # of a complexity of 10, above which AWS refuses
 COLUMNS = ["path", "finding", "remedy"]
@@ -36,9 +47,17 @@ def lint(pattern: str | bytes | Mapping[str, Any]) -> pd.DataFrame:
 
 def _findings(pattern: Pattern) -> Iterator[Finding]:
     if pattern.or_fault:
-        yield "$or", f"$or is taken for the name of a field: {pattern.or_fault}", 'Write two objects or more: {"$or": [{...}, {...}]}.'
+        yield (
+            "$or",
+            f"$or is taken for the name of a field: {pattern.or_fault}",
+            'Write two objects or more: {"$or": [{...}, {...}]}.',
+        )
     for path in pattern.overwritten:
-        yield path, "The field is written more than once; the last list counts, also inside $or.", "Write it once, or once in each object of $or."
+        yield (
+            path,
+            "The field is written more than once; the last list counts, also inside $or.",
+            "Write it once, or once in each object of $or.",
+        )
     for number in dropped(pattern):
         if not any(_covers(earlier, pattern.alternatives[number]) for earlier in pattern.alternatives[:number]):
             finding = f"Alternative {number + 1} shares values with an earlier one; AWS's engine takes it for the same and never matches its others."
@@ -59,9 +78,15 @@ def _name(path: str) -> Iterator[Finding]:
     top = path.split(".")[0]
     if top in (*TOP_LEVEL, "$or"):
         return
-    close = difflib.get_close_matches(top.lower().replace("_", "-").replace("detailtype", "detail-type"), TOP_LEVEL, n=1, cutoff=0.8)
+    close = difflib.get_close_matches(
+        top.lower().replace("_", "-").replace("detailtype", "detail-type"), TOP_LEVEL, n=1, cutoff=0.8
+    )
     finding = f"Events have no field {top} beside source and detail."
-    yield path, finding, f"Write {close[0]}." if close else f"What an application sends stands under detail: detail.{path}."
+    yield (
+        path,
+        finding,
+        f"Write {close[0]}." if close else f"What an application sends stands under detail: detail.{path}.",
+    )
 
 
 def _tests(path: str, tests: tuple[Test, ...]) -> Iterator[Finding]:
@@ -70,12 +95,24 @@ def _tests(path: str, tests: tuple[Test, ...]) -> Iterator[Finding]:
     kinds = {test.kind for test in tests}
     addresses, numbers = kinds & {"address", "cidr"}, kinds & {"number", "numeric", "anything-but-number"}
     if addresses and numbers:
-        yield path, "A field with a numeric test never matches addresses.", "Test them in two alternatives of $or that begin with other fields."
+        yield (
+            path,
+            "A field with a numeric test never matches addresses.",
+            "Test them in two alternatives of $or that begin with other fields.",
+        )
     elif addresses and kinds - {"address", "cidr", "exists"}:
-        yield path, "Beside an address, the other tests miss every value that is an address.", "Name addresses by cidr, or leave them out."
+        yield (
+            path,
+            "Beside an address, the other tests miss every value that is an address.",
+            "Name addresses by cidr, or leave them out.",
+        )
     found = complexity([test.value for test in tests if test.kind == "wildcard"])
     if found >= NEAR_LIMIT:
-        yield path, f"The wildcards have a complexity of {found}; AWS refuses above {patterns.MAX_COMPLEXITY}.", "Use fewer *, or a prefix or a suffix."
+        yield (
+            path,
+            f"The wildcards have a complexity of {found}; AWS refuses above {patterns.MAX_COMPLEXITY}.",
+            "Use fewer *, or a prefix or a suffix.",
+        )
 
 
 def _test(path: str, test: Test) -> Iterator[Finding]:
@@ -83,21 +120,39 @@ def _test(path: str, test: Test) -> Iterator[Finding]:
         finding = f"{test.source} looks like an IP address and is matched as one, in any spelling."
         yield path, finding, f'For the very string write {{"exactly": {test.source}}}.'
     if test.kind == "number" and values.number(test.value) is None:
-        yield path, f"No double holds {test.value}: it matches only where the event has the same digits.", "Send long numbers as strings."
+        yield (
+            path,
+            f"No double holds {test.value}: it matches only where the event has the same digits.",
+            "Send long numbers as strings.",
+        )
     if test.kind == "exact" and isinstance(test.value, str):
         yield from _string(path, test)
-    if path in STRINGS and (test.kind in ("number", "numeric") or (test.kind == "exact" and not isinstance(test.value, str))):
-        yield path, f"{path} is always a string, so {test.source} never passes.", f'Write "{test.value}".' if test.kind == "number" else "Test a string."
+    if path in STRINGS and (
+        test.kind in ("number", "numeric") or (test.kind == "exact" and not isinstance(test.value, str))
+    ):
+        yield (
+            path,
+            f"{path} is always a string, so {test.source} never passes.",
+            f'Write "{test.value}".' if test.kind == "number" else "Test a string.",
+        )
     if path == "detail":
         yield path, "detail is an object; tests see scalars only.", 'Test a field in it: {"detail": {"state": [...]}}.'
     if test.kind == "wildcard" or (test.kind.startswith("anything-but-") and test.kind != "anything-but-number"):
-        yield path, f"EventBridge Pipes lacks {test.source}.", "In a pipe's filter, list the values, or use a prefix or a suffix."
+        yield (
+            path,
+            f"EventBridge Pipes lacks {test.source}.",
+            "In a pipe's filter, list the values, or use a prefix or a suffix.",
+        )
 
 
 def _string(path: str, test: Test) -> Iterator[Finding]:
     lower = test.value.lower()
     if path == "source" and lower.startswith("aws.") and lower != test.value:
-        yield path, f"{test.source} never passes: matching is case-sensitive, and AWS's sources are lower case.", f'Write "{lower}".'
+        yield (
+            path,
+            f"{test.source} never passes: matching is case-sensitive, and AWS's sources are lower case.",
+            f'Write "{lower}".',
+        )
     if "*" in test.value:
         yield path, f"The * in {test.source} is a plain character.", f'Write {{"wildcard": {test.source}}}.'
 

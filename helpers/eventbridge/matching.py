@@ -13,19 +13,23 @@ documented rules (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-cr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from helpers.eventbridge import events, patterns, values
 from helpers.eventbridge.events import InvalidEvent, Value
 from helpers.eventbridge.patterns import Pattern, Test
 
-Check = Callable[[bytes, bool], bool]  # (the value as the engine holds it, whether that is a number) -> whether it passes
+Check = Callable[
+    [bytes, bool], bool
+]  # (the value as the engine holds it, whether that is a number) -> whether it passes
 Key = tuple[Any, ...]  # what makes two tests the same to the engine
 _ABSENT: Key = ("absent",)
-_LARGEST = 1.7976931348623157e308
+_LARGEST = 1.7976931348623157e308  # the largest double, where the engine's ranges end
+_NESTED = ("anything-but-prefix", "anything-but-suffix", "anything-but-equals-ignore-case", "anything-but-wildcard")
 
 
 def matches(pattern: str | bytes | Mapping[str, Any], event: str | bytes | Mapping[str, Any]) -> bool:
@@ -73,7 +77,7 @@ class _Field:
                 return values.comparable(number), True
         elif self.has_address and (digits := values.digits(text[1:-1] if text[0] == '"' else text)) is not None:
             return digits.encode(), False
-        return text.encode(errors="replace"), False
+        return _bytes(text), False
 
 
 @dataclass(eq=False)
@@ -93,16 +97,21 @@ class _Machine:
         self.start = _State()
         self.fails = ""
         self.dropped: list[int] = []
-        self.steps = {step for rule in pattern.alternatives for path in rule for step in events.split(path)}
+        self.paths = {path for rule in pattern.alternatives for path in rule}
+        self.steps = {step for path in self.paths for step in events.split(path)}
         for number, rule in enumerate(pattern.alternatives):
-            paths = [(path, [one for test in rule[path] for one in _compiled(test)]) for path in sorted(rule, key=java_order)]
+            paths = [
+                (path, [one for test in rule[path] for one in _compiled(test)]) for path in sorted(rule, key=java_order)
+            ]
             reached: list[list[_State]] = [[] for _ in paths]
             if self._add(self.start, paths, 0, reached):
                 self.dropped.append(number)
             else:
                 self._register(number, paths, reached)
 
-    def _add(self, state: _State, paths: list[tuple[str, list[tuple[Key, Check]]]], at: int, reached: list[list[_State]]) -> set[int]:
+    def _add(
+        self, state: _State, paths: list[tuple[str, list[tuple[Key, Check]]]], at: int, reached: list[list[_State]]
+    ) -> set[int]:
         """Add the tests from path `at` on. Returns the alternatives that the engine takes for the same: then it adds no other."""
         path, tests = paths[at]
         following: list[_State] = []
@@ -128,13 +137,15 @@ class _Machine:
         if key == _ABSENT:
             return state.absent.setdefault(path, then or _State())
         tests = state.fields.setdefault(path, _Field())
-        if key[0] in _EMPTY and not key[1] and then is None and key not in tests.tests:
+        if key[0] in _NESTED and not key[1] and then is None and key not in tests.tests:
             self.fails = key[0]
         tests.has_number |= key[0] in ("number", "range", "anything-but-number")
         tests.has_address |= key[0] == "address"
         return tests.tests.setdefault(key, (check, then or _State()))[1]
 
-    def _register(self, number: int, paths: list[tuple[str, list[tuple[Key, Check]]]], reached: list[list[_State]]) -> None:
+    def _register(
+        self, number: int, paths: list[tuple[str, list[tuple[Key, Check]]]], reached: list[list[_State]]
+    ) -> None:
         for at, (_, tests) in enumerate(paths):
             for state in reached[at]:
                 for key, _ in tests:
@@ -143,13 +154,17 @@ class _Machine:
     def accepts(self, found: Mapping[str, list[Value]]) -> bool:
         """True where a walk over the event's values ends an alternative. Raises `InvalidEvent` where the engine would fail."""
         if self.fails:
-            raise InvalidEvent(f"AWS's engine fails on every event with this pattern: its {self.fails} list is empty.", "Name a value in the list.")
+            raise InvalidEvent(
+                f"AWS's engine fails on every event with this pattern: its {self.fails} list is empty.",
+                "Name a value in the list.",
+            )
+        indexed = {path: _Values(found[path]) for path in self.paths if path in found}
         waiting: list[tuple[_State, dict[int, int], frozenset[int]]] = [(self.start, {}, frozenset())]
         seen: set[Any] = set()
         read: dict[tuple[int, str], list[tuple[Key, _State]]] = {}
         while waiting:
             state, places, numbers = waiting.pop()
-            for key, then, now in _steps(state, places, found, read):
+            for key, then, now in _steps(state, places, indexed, read):
                 complete = then.complete.get(key)
                 if complete and (not numbers or numbers & complete):
                     return True
@@ -162,28 +177,58 @@ class _Machine:
         return False
 
 
-def _steps(state: _State, places: dict[int, int], found: Mapping[str, list[Value]], read: dict[tuple[int, str], list[tuple[Key, _State]]]) -> Any:
+class _Values:
+    """The values of a path, found by the element of the outermost array that they stand in."""
+
+    def __init__(self, listed: list[Value]) -> None:
+        self.listed = listed
+        self.elements: dict[int, dict[int, list[Value]]] = {}
+        self.loose: list[Value] = []
+        for value in listed if len(listed) > 8 else ():
+            if value.places:
+                array, index = value.places[0]
+                self.elements.setdefault(array, {}).setdefault(index, []).append(value)
+            else:
+                self.loose.append(value)
+
+    def beside(self, places: dict[int, int]) -> Iterator[tuple[Value, dict[int, int]]]:
+        """The values that stand in no other element of an array than these places, each with the places joined."""
+        for value in self._near(places):
+            if all(places.get(array, index) == index for array, index in value.places):
+                yield value, {**places, **dict(value.places)} if value.places else places
+
+    def _near(self, places: dict[int, int]) -> Iterator[Value]:
+        if not places or len(self.listed) <= 8:
+            yield from self.listed
+            return
+        yield from self.loose
+        for array, elements in self.elements.items():
+            if array in places:
+                yield from elements.get(places[array], ())
+            else:
+                yield from chain.from_iterable(elements.values())
+
+
+_NONE = _Values([])
+
+
+def _steps(
+    state: _State,
+    places: dict[int, int],
+    found: Mapping[str, _Values],
+    read: dict[tuple[int, str], list[tuple[Key, _State]]],
+) -> Iterator[tuple[Key, _State, dict[int, int]]]:
     """The ways on from a state: (the test passed, the state behind it, the places in arrays from then on)."""
     for path, then in state.absent.items():
-        if not any(_joined(places, value) is not None for value in found.get(path, ())):
+        if next(found.get(path, _NONE).beside(places), None) is None:
             yield _ABSENT, then, places
     for path, tests in state.fields.items():
-        for value in found.get(path, ()):
-            now = _joined(places, value)
-            if now is None:
-                continue
+        for value, now in found.get(path, _NONE).beside(places):
             mark = (id(tests), value.text)
             if mark not in read:
                 read[mark] = tests.passed(value.text)
             for key, then in read[mark]:
                 yield key, then, now
-
-
-def _joined(places: dict[int, int], value: Value) -> dict[int, int] | None:
-    """The places with those of the value; None where it stands in another element of the same array."""
-    if any(places.get(array, index) != index for array, index in value.places):
-        return None
-    return {**places, **dict(value.places)} if value.places else places
 
 
 def java_order(path: str) -> bytes:
@@ -216,8 +261,13 @@ def _compiled(test: Test) -> list[tuple[Key, Check]]:
     return [((kind, value), _text_check(kind, value))]
 
 
+def _bytes(text: str) -> bytes:
+    """A text as the engine's UTF-8, where a lone surrogate is a `?`."""
+    return text.encode(errors="replace")
+
+
 def _exact(held_text: str) -> tuple[Key, Check]:
-    wanted = held_text.encode(errors="replace")
+    wanted = _bytes(held_text)
     return ("exact", held_text), lambda held, is_number: held == wanted
 
 
@@ -237,7 +287,11 @@ def _numeric(comparisons: tuple[tuple[str, str], ...]) -> tuple[Key, Check]:
     bottom, top = values.comparable(low), values.comparable(high)
 
     def check(held: bytes, is_number: bool) -> bool:
-        return is_number and (bottom < held or (held == bottom and not open_low)) and (held < top or (held == top and not open_high))
+        return (
+            is_number
+            and (bottom < held or (held == bottom and not open_low))
+            and (held < top or (held == top and not open_high))
+        )
 
     return ("range", low, open_low, high, open_high), check
 
@@ -247,18 +301,15 @@ def _anything_but(kind: str, listed: tuple[str, ...]) -> tuple[Key, Check]:
         numbers = frozenset(values.comparable(values.number(one)) for one in listed)
         return (kind, numbers), lambda held, is_number: not (is_number and held in numbers)
     if kind == "anything-but":
-        texts = frozenset(f'"{one}"'.encode(errors="replace") for one in listed)
+        texts = frozenset(_bytes(f'"{one}"') for one in listed)
         return (kind, texts), lambda held, is_number: is_number or held not in texts
     checks = [_text_check(kind.removeprefix("anything-but-"), one) for one in listed]
     return (kind, frozenset(listed)), lambda held, is_number: not any(check(held, is_number) for check in checks)
 
 
-_EMPTY = ("anything-but-prefix", "anything-but-suffix", "anything-but-equals-ignore-case", "anything-but-wildcard")
-
-
 def _text_check(kind: str, text: str) -> Check:
     """A test of text, on the bytes of the value with its quotes."""
-    quoted = text.encode(errors="replace")
+    quoted = _bytes(text)
     if kind == "prefix":
         return lambda held, is_number: held.startswith(b'"' + quoted)
     if kind == "suffix":
@@ -283,17 +334,16 @@ def _any_case(text: str) -> bytes:
     """
     units = text.encode("utf-16-be", "surrogatepass")
     characters = [chr(int.from_bytes(units[at : at + 2], "big")) for at in range(0, len(units), 2)]
-    return b"".join(b"(?:" + b"|".join(sorted({re.escape(_held_bytes(one)) for one in (char.lower(), char.upper())})) + b")" for char in characters)
-
-
-def _held_bytes(text: str) -> bytes:
-    return text.encode(errors="replace")
+    return b"".join(
+        b"(?:" + b"|".join(sorted({re.escape(_bytes(one)) for one in (char.lower(), char.upper())})) + b")"
+        for char in characters
+    )
 
 
 def _wildcard(text: str) -> Check:
     """A wildcard on bytes, its parts found one after the other."""
     parts: list[bytes] = [b'"']
-    for found in re.finditer(rb"\\([*\\])|(\*)|([^\\*]+)", text.encode(errors="replace")):
+    for found in re.finditer(rb"\\([*\\])|(\*)|([^\\*]+)", _bytes(text)):
         if found.group(2):
             parts.append(b"")
         else:

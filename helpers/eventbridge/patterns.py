@@ -7,7 +7,7 @@ https://github.com/aws/event-ruler (2.0.1), the engine that EventBridge runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -16,10 +16,25 @@ from helpers.aws import RunbookError
 from helpers.eventbridge import values
 from helpers.eventbridge.complexity import complexity
 from helpers.eventbridge.corrections import guesses
-from helpers.eventbridge.tokens import ARRAY, END_ARRAY, END_OBJECT, FALSE, NAME, NULL, NUMBER, OBJECT, STRING, TRUE, BadJson, Tokens
+from helpers.eventbridge.tokens import (
+    ARRAY,
+    END_ARRAY,
+    END_OBJECT,
+    FALSE,
+    NAME,
+    NULL,
+    NUMBER,
+    OBJECT,
+    STRING,
+    TRUE,
+    BadJson,
+    Tokens,
+)
 
 MAX_PATTERN = 4_096  # characters; botocore, EventPattern of PutRule
-MAX_ALTERNATIVES = 1_000  # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html, $or
+MAX_ALTERNATIVES = (
+    1_000  # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html, $or
+)
 MAX_COMPLEXITY = 10  # event-ruler's README; AWS was seen to accept 7 and to refuse 11
 RESERVED = frozenset(
     "exactly equals-ignore-case prefix suffix anything-but exists wildcard numeric cidr html = < <= > >= regex not-wildcard "
@@ -46,11 +61,17 @@ _REMEDIES = (
     ("must be an object or an array", 'Put the value into a list: {"source": ["aws.amplify"]}.'),
     ("Empty arrays", "Name at least one value, or leave the field out."),
     ("Empty objects", "Name at least one field, or leave the object out."),
-    ("Unrecognized match type", "The operators are prefix, suffix, equals-ignore-case, wildcard, anything-but, exists, numeric, cidr and $or."),
+    (
+        "Unrecognized match type",
+        "The operators are prefix, suffix, equals-ignore-case, wildcard, anything-but, exists, numeric, cidr and $or.",
+    ),
     ("Only one key allowed", "Write one object an operator: [{...}, {...}] passes if any of them does."),
     ("at least 2 Objects", "Write the two alternatives, or leave $or out."),
     ("Rule is too complex", "Use fewer *, or a prefix or a suffix."),
-    ("Cannot compare number", "A double must hold the number; match a long number as it is written, without `numeric`."),
+    (
+        "Cannot compare number",
+        "A double must hold the number; match a long number as it is written, without `numeric`.",
+    ),
     ("Unexpected", "The pattern is not JSON: look for a missing quote, comma or bracket."),
 )
 
@@ -124,7 +145,9 @@ def parse(pattern: str | bytes | Mapping[str, Any], *, limits: bool = True) -> P
 @lru_cache(maxsize=256)
 def _is_too_complex(text: str) -> bool:
     fields = [tests for rule in _parse(text).alternatives for tests in rule.values()]
-    return any(complexity([test.value for test in tests if test.kind == "wildcard"]) > MAX_COMPLEXITY for tests in fields)
+    return any(
+        complexity([test.value for test in tests if test.kind == "wildcard"]) > MAX_COMPLEXITY for tests in fields
+    )
 
 
 def as_text(pattern: str | bytes | Mapping[str, Any]) -> str:
@@ -133,19 +156,26 @@ def as_text(pattern: str | bytes | Mapping[str, Any]) -> str:
         try:
             return bytes(pattern).decode()
         except UnicodeDecodeError as error:
-            raise InvalidPattern(f"The pattern is not UTF-8: {error.reason} at byte {error.start}.", "Save it as UTF-8.") from error
+            raise InvalidPattern(
+                f"The pattern is not UTF-8: {error.reason} at byte {error.start}.", "Save it as UTF-8."
+            ) from error
     if isinstance(pattern, str):
         return pattern
     try:
-        return json.dumps(pattern, ensure_ascii=False)
+        return json.dumps(pattern, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidPattern(f"The pattern cannot be written as JSON: {error}.", "Use dicts, lists, strings, numbers, booleans and None.") from error
+        raise InvalidPattern(
+            f"The pattern cannot be written as JSON: {error}.", "Use dicts, lists, strings, numbers, booleans and None."
+        ) from error
 
 
 @lru_cache(maxsize=256)
 def _parse(text: str) -> Pattern:
     if len(text) > MAX_PATTERN:
-        raise InvalidPattern(f"The pattern has {len(text):,} characters; EventBridge takes {MAX_PATTERN:,}.", "Split it into several rules.")
+        raise InvalidPattern(
+            f"The pattern has {len(text):,} characters; EventBridge takes {MAX_PATTERN:,}.",
+            "Split it into several rules.",
+        )
     try:
         return _Parser(text).pattern()
     except _Refused as refused:
@@ -219,7 +249,10 @@ class _Parser:
             self._need(self.tokens.advance() == ARRAY, "It must be an Array followed with $or.")
             self.frames.append(_Frame(frame.rules, in_or=True, before=before))
             return
-        self._need(not (frame.in_or and name in RESERVED), f"{name} is Ruler reserved fieldName which cannot be used inside $or.")
+        self._need(
+            not (frame.in_or and name in RESERVED),
+            f"{name} is Ruler reserved fieldName which cannot be used inside $or.",
+        )
         kind = self.tokens.advance()
         self._need(kind in (OBJECT, ARRAY), f'"{name}" must be an object or an array')
         if kind == OBJECT:
@@ -245,7 +278,9 @@ class _Parser:
         self._need(kind == OBJECT, "Only JSON object is allowed in array of $or relationship.")
         frame.members += 1
         if len(frame.rules) + len(frame.before or ()) > MAX_ALTERNATIVES:
-            raise InvalidPattern(f"The pattern's $or make more than {MAX_ALTERNATIVES:,} combinations.", "Split it into several rules.")
+            raise InvalidPattern(
+                f"The pattern's $or make more than {MAX_ALTERNATIVES:,} combinations.", "Split it into several rules."
+            )
         self.frames.append(_Frame([dict(rule) for rule in frame.before or ()] or [{}], in_or=True))
 
     def _write(self, rules: list[dict[str, tuple[Test, ...]]], name: str) -> None:
@@ -256,7 +291,9 @@ class _Parser:
         self._need(bool(found), "Empty arrays are not allowed")
         base = ".".join(self.path)
         path = f"{base}.{name}" if base else name
-        for rule in rules or [rules.append({}) or rules[-1]]:
+        if not rules:
+            rules.append({})
+        for rule in rules:
             if path in rule:
                 self.overwritten[path] = None
             rule[path] = tuple(found)
@@ -323,7 +360,9 @@ class _Parser:
             nested = self.tokens.text
             self._need(nested in _NESTED, f"Unsupported anything-but pattern: {nested}")
             token = self.tokens.advance()
-        self._need(token in (ARRAY, STRING, NUMBER), "Value of anything-but must be an array or single string/number value.")
+        self._need(
+            token in (ARRAY, STRING, NUMBER), "Value of anything-but must be an array or single string/number value."
+        )
         test = self._nested_anything_but(nested, token) if nested else self._plain_anything_but(token)
         many = "Too many elements in numeric expression"
         return self._closed(self._closed(test, many), many) if nested else self._closed(test, many)
@@ -338,7 +377,11 @@ class _Parser:
             found[kind].append(text)
         mixed = "Inside anything but list, either all values are number or string, mixed type is not supported"
         self._need(bool(found[STRING]) != bool(found[NUMBER]), mixed)
-        return Test("anything-but", tuple(found[STRING])) if found[STRING] else Test("anything-but-number", tuple(found[NUMBER]))
+        return (
+            Test("anything-but", tuple(found[STRING]))
+            if found[STRING]
+            else Test("anything-but-number", tuple(found[NUMBER]))
+        )
 
     def _nested_anything_but(self, nested: str, token: str) -> Test:
         found: list[str] = []
@@ -350,7 +393,7 @@ class _Parser:
             self._check_wildcard(text)
         return Test(f"anything-but-{nested}", tuple(found))
 
-    def _items(self, token: str) -> Any:
+    def _items(self, token: str) -> Iterator[str]:
         """The kinds of the tokens of a list, or the one token of a single value."""
         if token != ARRAY:
             yield token
@@ -384,7 +427,10 @@ class _Parser:
     def _check_range(self, operator: str, literal: str) -> None:
         """Ranges end at the largest double, so nothing is above it and nothing below its negative."""
         value, largest = self._comparable(literal), 1.7976931348623157e308
-        self._need(operator == "=" or (value > -largest if "<" in operator else value < largest), "Bottom must be less than top")
+        self._need(
+            operator == "=" or (value > -largest if "<" in operator else value < largest),
+            "Bottom must be less than top",
+        )
 
     def _comparable(self, literal: str) -> float:
         value = values.number(literal)
@@ -413,8 +459,14 @@ def _source(kind: str, value: Any) -> str:
         quoted = list(value) if kind == "anything-but-number" else [_json(one) for one in value]
         listed = quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
         nested = kind.removeprefix("anything-but").lstrip("-")
-        return f'{{"anything-but": {{"{nested}": {listed}}}}}' if nested and nested != "number" else f'{{"anything-but": {listed}}}'
-    operator, _, nested = kind.partition("-equals-ignore-case") if kind.startswith(("prefix", "suffix")) else (kind, "", "")
+        return (
+            f'{{"anything-but": {{"{nested}": {listed}}}}}'
+            if nested and nested != "number"
+            else f'{{"anything-but": {listed}}}'
+        )
+    operator, _, nested = (
+        kind.partition("-equals-ignore-case") if kind.startswith(("prefix", "suffix")) else (kind, "", "")
+    )
     inner = f'{{"equals-ignore-case": {_json(value)}}}' if operator != kind else _json(value)
     return f'{{"{operator}": {inner}}}'
 

@@ -49,14 +49,17 @@ class Tokens:
         self._first = False  # no comma is due: the object or array has just been opened
         self._text = ""
         self._string_at = -1  # where a string starts that nobody has read yet
-        self._next: str | None = None  # the value behind a field name, recognised along with it
+        self._next: str | None = None  # the value behind a field name, recognised along with it, and its text
+        self._next_text = ""
 
     @property
     def text(self) -> str:
         """A string's value, a number's literal, a name, or the token as it is written."""
         if self._string_at >= 0:
             self.at, self._string_at = self._string_at, -1
-            self._text = self._string("string value", "Unexpected end-of-input: was expecting closing quote for a string value")
+            self._text = self._string(
+                "string value", "Unexpected end-of-input: was expecting closing quote for a string value"
+            )
         return self._text
 
     def advance(self) -> str:
@@ -80,7 +83,9 @@ class Tokens:
             return self._close(char)
         if self._open and not self._first:
             if char != ",":
-                raise BadJson(f"Unexpected character ({_described(char)}): was expecting comma to separate {_TYPES[self._open[-1].kind]} entries")
+                raise BadJson(
+                    f"Unexpected character ({_described(char)}): was expecting comma to separate {_TYPES[self._open[-1].kind]} entries"
+                )
             self.at += 1
             self._skip_space(within=True)
             char = self.source[self.at]
@@ -94,12 +99,16 @@ class Tokens:
     def _end(self) -> str:
         if self._open:
             last = self._open[-1]
-            raise BadJson(f"Unexpected end-of-input: expected close marker for {_TYPES[last.kind]} (start marker at {self._place(last.start)})")
+            raise BadJson(
+                f"Unexpected end-of-input: expected close marker for {_TYPES[last.kind]} (start marker at {self._place(last.start)})"
+            )
         return END
 
     def _close(self, char: str) -> str:
         if not self._open:
-            raise BadJson(f"Unexpected close marker '{char}': expected '{']' if char == '}' else '}'}' (for root starting at {self._place(-1)})")
+            raise BadJson(
+                f"Unexpected close marker '{char}': expected '{']' if char == '}' else '}'}' (for root starting at {self._place(-1)})"
+            )
         last = self._open[-1]
         if _CLOSES[last.kind] != char:
             wanted = f"expected '{_CLOSES[last.kind]}' (for {_TYPES[last.kind]} starting at {self._place(last.start)})"
@@ -115,11 +124,15 @@ class Tokens:
         self.at += 1
         name = self._string("name", "Unexpected end-of-input in field name")
         if len(name) > MAX_NAME:
-            raise BadJson(f"Name length ({len(name)}) exceeds the maximum allowed ({MAX_NAME}, from `StreamReadConstraints.getMaxNameLength()`)")
+            raise BadJson(
+                f"Name length ({len(name)}) exceeds the maximum allowed ({MAX_NAME}, from `StreamReadConstraints.getMaxNameLength()`)"
+            )
         self._skip_space(within=True)
         char = self.source[self.at]
         if char != ":":
-            raise BadJson(f"Unexpected character ({_described(char)}): was expecting a colon to separate field name and value")
+            raise BadJson(
+                f"Unexpected character ({_described(char)}): was expecting a colon to separate field name and value"
+            )
         self.at += 1
         self._skip_space(within=True)
         self._next = self._value(self.source[self.at])
@@ -181,7 +194,9 @@ class Tokens:
             fraction = _DIGITS.match(source, at + 1).end()
             if fraction == at + 1:
                 after = source[fraction] if fraction < len(source) else "."
-                raise BadJson(f"Unexpected character ({_described(after)}) in numeric value: Decimal point not followed by a digit")
+                raise BadJson(
+                    f"Unexpected character ({_described(after)}) in numeric value: Decimal point not followed by a digit"
+                )
             digits, at = digits + fraction - at - 1, fraction
         if source[at : at + 1] in ("e", "E"):
             sign = at + 1 + (source[at + 1 : at + 2] in ("+", "-") and at + 1 < len(source))
@@ -189,13 +204,17 @@ class Tokens:
                 raise BadJson("Unexpected end-of-inputexpected a digit for number exponent")
             exponent = _DIGITS.match(source, sign).end()
             if exponent == sign:
-                raise BadJson(f"Unexpected character ({_described(source[sign])}) in numeric value: Exponent indicator not followed by a digit")
+                raise BadJson(
+                    f"Unexpected character ({_described(source[sign])}) in numeric value: Exponent indicator not followed by a digit"
+                )
             digits, at = digits + exponent - sign, exponent
         if digits > MAX_NUMBER:
             length = f"Number value length ({digits}) exceeds the maximum allowed"
             raise BadJson(f"{length} ({MAX_NUMBER}, from `StreamReadConstraints.getMaxNumberLength()`)")
         if not self._open and at < len(source) and source[at] not in " \t\r\n":
-            raise BadJson(f"Unexpected character ({_described(source[at])}): Expected space separating root-level values")
+            raise BadJson(
+                f"Unexpected character ({_described(source[at])}): Expected space separating root-level values"
+            )
         self.at = at
         return source[start:at]
 
@@ -252,7 +271,9 @@ class Tokens:
                 return _joined("".join(parts))
             if char != "\\":
                 code = f"(CTRL-CHAR, code {ord(char)})"
-                raise BadJson(f"Illegal unquoted character ({code}): has to be escaped using backslash to be included in {what}")
+                raise BadJson(
+                    f"Illegal unquoted character ({code}): has to be escaped using backslash to be included in {what}"
+                )
             parts.append(self._escape())
 
     def _escape(self) -> str:
@@ -270,7 +291,9 @@ class Tokens:
                 raise BadJson("Unexpected end-of-input in character escape sequence")
             digit = self.source[self.at]
             if digit not in "0123456789abcdefABCDEF":
-                raise BadJson(f"Unexpected character ({_described(digit)}): expected a hex-digit for character escape sequence")
+                raise BadJson(
+                    f"Unexpected character ({_described(digit)}): expected a hex-digit for character escape sequence"
+                )
             code, self.at = code * 16 + int(digit, 16), self.at + 1
         return chr(code)
 
@@ -294,7 +317,9 @@ class Tokens:
         before = self.source[: max(at, 0)].replace("\r\n", "\n").replace("\r", "\n")
         line, column = before.count("\n") + 1, _units(before[before.rfind("\n") + 1 :]) + (at >= 0)
         total = _units(self.source)
-        shown = "".join(f"\\u{ord(char):04x}" if _is_control(char) and char not in "\r\n" else char for char in self.source[:SHOWN])
+        shown = "".join(
+            f"\\u{ord(char):04x}" if _is_control(char) and char not in "\r\n" else char for char in self.source[:SHOWN]
+        )
         rest = f"[truncated {total - SHOWN} chars]" if total > SHOWN else ""
         return f'[Source: (String)"{shown}"{rest}; line: {line}, column: {column}]'
 
@@ -309,12 +334,20 @@ def _units(text: str) -> int:
 
 def _is_identifier(char: str) -> bool:
     """True of what Java lets stand within a name: some control characters too."""
-    return char == "$" or ("a" + char).isidentifier() or (_is_control(char) and not ("\t" <= char <= "\r" or "\x1c" <= char <= "\x1f"))
+    return (
+        char == "$"
+        or ("a" + char).isidentifier()
+        or (_is_control(char) and not ("\t" <= char <= "\r" or "\x1c" <= char <= "\x1f"))
+    )
 
 
 def _joined(text: str) -> str:
     """Two escaped surrogates that make one character, joined to it."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") if re.search("[\ud800-\udbff][\udc00-\udfff]", text) else text
+    return (
+        text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        if re.search("[\ud800-\udbff][\udc00-\udfff]", text)
+        else text
+    )
 
 
 def _described(char: str) -> str:

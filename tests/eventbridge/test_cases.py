@@ -24,7 +24,11 @@ def answer(case: dict[str, Any]) -> tuple[Any, str | None]:
 
 
 def wrong(cases: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    return [(case["pattern"], case["event"], answer(case)) for case in cases if answer(case) != (case["expected"], case.get("error"))]
+    return [
+        (case["pattern"], case["event"], answer(case))
+        for case in cases
+        if answer(case) != (case["expected"], case.get("error"))
+    ]
 
 
 def test_every_case_of_ours_is_answered_as_the_engine_answers_it(own: Cases) -> None:
