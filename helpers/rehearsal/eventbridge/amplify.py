@@ -11,7 +11,7 @@ from typing import Any
 
 from helpers.rehearsal.cloud import ACCOUNT, REGION
 from helpers.rehearsal.eventbridge import entries
-from helpers.rehearsal.stricter import Answer, _json, _refuse
+from helpers.rehearsal.stricter import Answer, refuse, reply
 
 APPS = ("foo", "bar", "baz")
 BRANCHES = ("main", "feature-1", "broken")
@@ -50,18 +50,18 @@ class Amplify:
         if jobs := JOBS.fullmatch(path):
             app, branch, job = jobs.groups()
             if app not in APPS or branch not in BRANCHES:
-                return _refuse("NotFoundException", f"There is no branch {branch} of an app {app}.", 404)
+                return refuse("NotFoundException", f"There is no branch {branch} of an app {app}.", 404)
             if method == "POST" and job is None:
-                return _json({"jobSummary": self.start(app, branch)})
+                return reply({"jobSummary": self.start(app, branch)})
             if method == "GET" and (app, branch, job) in self._jobs:
-                return _json({"job": {"summary": self._jobs[app, branch, job], "steps": []}})
+                return reply({"job": {"summary": self._jobs[app, branch, job], "steps": []}})
             if method == "GET" and job:
-                return _refuse("NotFoundException", f"There is no job {job} of the branch {branch} of {app}.", 404)
+                return refuse("NotFoundException", f"There is no job {job} of the branch {branch} of {app}.", 404)
         if method == "GET" and path == "/apps":
-            return _json({"apps": [_app(name) for name in APPS]})
+            return reply({"apps": [_app(name) for name in APPS]})
         if method == "GET" and (found := APP.fullmatch(path)):
-            return _json({"branches": [_branch(found[1], name) for name in BRANCHES]})
-        return _refuse("BadRequestException", "The local cloud's Amplify knows ListApps, ListBranches, StartJob and GetJob.", 400)
+            return reply({"branches": [_branch(found[1], name) for name in BRANCHES]})
+        return refuse("BadRequestException", "The local cloud's Amplify knows ListApps, ListBranches, StartJob and GetJob.", 400)
 
     def start(self, app: str, branch: str) -> dict[str, Any]:
         """Start a deployment and return its summary; one of a branch called broken... fails."""

@@ -18,10 +18,13 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
 
     def invoke_target(target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any], view: Any = None) -> None:
         # EventBridge Scheduler comes this way too, with a schedule for the rule.
-        if delivery.service_of(target) in delivery.OURS and ":events:" in rule.get("Arn", ""):
+        of_a_rule = ":events:" in rule.get("Arn", "")
+        if of_a_rule and delivery.service_of(target) in delivery.OURS:
             delivery.deliver(target, engine.text_of(event), rule)
-        else:
-            theirs(target, event, rule, view)
+            return
+        if of_a_rule:
+            metrics.count(rule, "Invocations")
+        theirs(target, event, rule, view)
 
     eventbridge._dispatch_event = _within(loop, dispatch)
     # MiniStack asks for this beside some dispatches and not beside others (those of S3); here it belongs to all.

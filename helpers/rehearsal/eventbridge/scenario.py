@@ -1,4 +1,4 @@
-"""Seed a local cloud with what runbooks/eventbridge_debug.ipynb is rehearsed on: a rule that matches nothing, one that delivers nothing.
+"""Seed a local cloud with what runbooks/eventbridge_debug.ipynb is rehearsed on: two rules that do not deliver, and an archive.
 
 Two Amplify apps, foo and bar, shall tell a Slack channel how their deployments end; the rule says `details` for
 `detail`. A second rule matches everything of Amplify, but its queue lets nobody in. An archive has a day of events.

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from helpers.rehearsal.eventbridge import delivery, engine, entries, inputs
-from helpers.rehearsal.stricter import _json, _refuse
-
-Answer = tuple[int, dict[str, str], Any]
-Handler = Callable[..., Awaitable[Answer]]
+from helpers.rehearsal.stricter import Answer, Handler, refuse, reply
 
 MAX_TARGETS = 5
 MAX_PATTERN_CHARACTERS = 4096
@@ -39,11 +36,11 @@ def install(handlers: dict[str, Handler]) -> None:
             if action in CHECKS:
                 CHECKS[action](asked)
         except Refused as refusal:
-            return _refuse(refusal.code, str(refusal), 400)
+            return refuse(refusal.code, str(refusal), 400)
         if action == "PutEvents":
-            return _json(entries.put(asked["Entries"]))
+            return reply(entries.put(asked["Entries"]))
         if action == "TestEventPattern":
-            return _json({"Result": engine.matches(asked["EventPattern"], asked["Event"])})
+            return reply({"Result": engine.matches(asked["EventPattern"], asked["Event"])})
         return await inner(method, path, headers, json.dumps(asked).encode(), query)
 
     handlers["events"] = handle
