@@ -57,6 +57,8 @@ _NOT_IN_LIST = {
     "prefix": "prefix/suffix match pattern must be a string",
     "suffix": "prefix/suffix match pattern must be a string",
 }
+_OPERATORS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html"
+_NO_JSON = "The pattern is not JSON: look for a missing quote, comma or bracket."
 _REMEDIES = (
     ("must be an object or an array", 'Put the value into a list: {"source": ["aws.amplify"]}.'),
     ("Empty arrays", "Name at least one value, or leave the field out."),
@@ -72,15 +74,21 @@ _REMEDIES = (
         "Cannot compare number",
         "A double must hold the number; match a long number as it is written, without `numeric`.",
     ),
-    ("Unexpected", "The pattern is not JSON: look for a missing quote, comma or bracket."),
+    ("Consecutive wildcard", r"Write one *; a literal asterisk is \\* in JSON."),
+    ("Invalid escape", r"In JSON, a literal asterisk is \\* and a literal backslash \\\\."),
+    *((part, _NO_JSON) for part in ("Unexpected", "Unrecognized", "Illegal", "Non-standard", "Invalid numeric value")),
 )
 
 
 class InvalidPattern(RunbookError):
-    """A pattern that EventBridge refuses. `what` is AWS's text; `corrected` a pattern that is valid, where one suggests itself."""
+    """A pattern that EventBridge refuses.
 
-    def __init__(self, what: str, remedy: str = "", *, corrected: Any = None) -> None:
-        super().__init__(what, remedy or next((text for part, text in _REMEDIES if part in what), ""))
+    `what` is AWS's text, `corrected` the valid pattern (a Python object) that is probably meant, or None.
+    """
+
+    def __init__(self, what: str, remedy: str = "", request_id: str = "", *, corrected: Any = None) -> None:
+        found = remedy or next((text for part, text in _REMEDIES if part in what), f"{_OPERATORS} lists what may stand there.")
+        super().__init__(what, found, request_id)
         self.corrected = corrected
 
 

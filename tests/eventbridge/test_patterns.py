@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -81,6 +82,14 @@ def test_an_invalid_pattern_comes_with_the_valid_one_that_is_meant(pattern: Any,
 @pytest.mark.parametrize("pattern", ["", "[]", '{"a":[]}', '{"a":{}}', {}, '{"a":[{"nonsense":"x"}]}'])
 def test_a_pattern_that_means_nothing_has_no_correction(pattern: Any) -> None:
     assert refused(pattern).corrected is None
+
+
+def test_every_refusal_has_a_remedy_and_survives_a_way_between_processes() -> None:
+    for pattern in ('{"a":[{"exists":1}]}', '{"a":[{"wildcard":"**"}]}', '{"a":[tru]}', '{"a":"x"}', "[]"):
+        error = refused(pattern)
+        again = pickle.loads(pickle.dumps(error))
+        assert error.remedy
+        assert (again.what, again.remedy, again.corrected) == (error.what, error.remedy, error.corrected)
 
 
 def test_a_pattern_over_the_limit_is_refused_with_its_length_and_a_remedy() -> None:
