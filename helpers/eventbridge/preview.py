@@ -31,7 +31,7 @@ SET_BY_EVENTBRIDGE = ("$.account", "$.id", "$.region", "$.time", "$.version")
 TRIALS = {"a quote": '"', "a newline": "\n", "a backslash": "\\x"}
 HOST = re.compile(r"https?://[^/\s\"]*")
 HOST_CHARACTERS = re.compile(r"[A-Za-z0-9.-]*")
-AROUND = 24  # characters shown after what breaks the output, twice as many before
+AROUND = 12  # characters shown after what breaks the output, twice as many before
 LONG = 80  # characters of a value that are shown
 
 
