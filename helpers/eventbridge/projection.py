@@ -28,6 +28,7 @@ from msgspec import UNSET
 from helpers.eventbridge.events import MAX_NAME, InvalidEvent
 from helpers.eventbridge.matching import matches
 from helpers.eventbridge.patterns import InvalidPattern, Pattern, Test, parse
+from helpers.eventbridge.sources import events_in
 from helpers.eventbridge.tokens import MAX_DEPTH, MAX_NUMBER
 
 UNSURE = 0  # the number of the terminal of lines that only the exact matcher can decide
@@ -279,7 +280,7 @@ class Projection:
     def _exactly(self, lines: Iterable[bytes]) -> None:
         """Count lines with the exact matcher."""
         tally = self.tally
-        for line in filter(None, map(bytes.strip, lines)):
+        for line in (one for whole in filter(None, map(bytes.strip, lines)) for one in events_in(whole)):
             tally.exact += 1
             try:
                 matched = tuple(number for number, pattern in enumerate(self.patterns) if matches(pattern.text, line))
