@@ -6,6 +6,7 @@ import glob
 import gzip
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,19 +34,23 @@ class Range:
     def blocks(self) -> Iterator[bytes]:
         """The lines, about `BLOCK` bytes at a time."""
         with open(self.path, "rb", buffering=0) as file:
-            if self.start:
-                file.seek(self.start - 1)
-            blocks = _whole_lines(_pieces(file))
-            at = self.start - 1 if self.start else 0
-            for block in blocks:
-                began, at = at, at + len(block)
-                if began < self.start:
-                    block = block[block.find(b"\n") + 1 :]  # the line that began before
-                if at >= self.end:
-                    last = block.find(b"\n", max(0, len(block) - (at - self.end) - 1)) + 1
-                    yield block[:last] if last else block
-                    return
-                yield block
+            first, last = _line_from(file, self.start), _line_from(file, self.end)
+            file.seek(first)
+            yield from _whole_lines(_pieces(file, BLOCK, last - first))
+
+
+def _line_from(file: IO[bytes], at: int) -> int:
+    """Where the first line begins that does not begin before `at`."""
+    if at == 0:
+        return 0
+    file.seek(at - 1)
+    at -= 1
+    while piece := file.read(BLOCK):
+        found = piece.find(b"\n") + 1
+        if found:
+            return at + found
+        at += len(piece)
+    return at
 
 
 Part = Range | bytes
@@ -150,9 +155,11 @@ def _unpacked(file: Any) -> IO[bytes]:
     return gzip.GzipFile(fileobj=file, mode="rb")
 
 
-def _pieces(file: Any, size: int = BLOCK) -> Iterator[bytes]:
+def _pieces(file: Any, size: int, length: float = math.inf) -> Iterator[bytes]:
+    """The next `length` bytes, up to `size` of them at a time."""
     try:
-        while piece := file.read(size):
+        while length > 0 and (piece := file.read(int(min(size, length)))):
+            length -= len(piece)
             yield piece
     except (gzip.BadGzipFile, EOFError) as error:
         raise RunbookError(f"A gzip file is damaged: {error}.", "Copy it again.") from error
