@@ -11,6 +11,7 @@ and remembered. Whatever the decoded fields cannot settle for certain is left to
 
 from __future__ import annotations
 
+import array
 import io
 import operator
 import re
@@ -40,7 +41,8 @@ COMBINATION = "(combination)"  # each field passes alone, but not all in the sam
 _NAME = re.compile(r"[A-Za-z0-9_: -]+")
 _COMPARE = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _SCALAR = str | int | float | bool | None | msgspec.UnsetType
-_BY_WORDS = 0.125  # look for a name in the whole block where more of its lines depend on it
+# Look for a name in the whole block where more of its lines depend on it: two bytes of it are found faster than all.
+_BY_PAIRS, _BY_WORDS = 0.125, 0.5
 # msgspec stops at Python's recursion limit, which lets nothing pass that is too deep for AWS: until 3.12 moved it
 _DEEPER = sys.version_info >= (3, 12) or sys.getrecursionlimit() > MAX_DEPTH
 _IS_NUMBER = np.array([chr(code) in "+-.0123456789eE" for code in range(256)])
@@ -185,7 +187,7 @@ class Projection:
             self._exactly(lines)
             return
         lines, structs, doubtful = self._decoded(block, lines)
-        codes = np.array(self._codes(structs), dtype=np.int64)
+        codes = np.array(array.array("i", self._codes(structs)))
         for at in self._unproven(block, lines, structs, codes):
             codes[at] = UNSURE
         counts = np.bincount(codes, minlength=1)
@@ -257,7 +259,7 @@ class Projection:
         present = np.flatnonzero(counts).tolist()
         for place in sorted({place for code in present for place in depends[code]}):
             token, depending = self.tokens[place], [code for code in present if place in depends[code]]
-            if counts[depending].sum() > len(lines) * _BY_WORDS and token.is_explained(block, structs):
+            if counts[depending].sum() > len(lines) * (_BY_PAIRS if token.pairs else _BY_WORDS) and token.is_explained(block, structs):
                 continue
             listed = np.zeros(len(depends), dtype=bool)
             listed[depending] = True
@@ -311,6 +313,7 @@ class _Token:
 
     def __init__(self, path: str, attribute: str) -> None:
         self.token = path.rpartition(".")[2].encode() + b'"'
+        self.get = operator.attrgetter(attribute)
         self.having: Callable[[list[Any]], int] = eval(f"lambda structs: len([1 for s in structs if s.{attribute} is not UNSET])", {"UNSET": UNSET})
         self.pairs: list[bytes] | None = [self.token[at : at + 2] for at in range(len(self.token) - 1)]
 
@@ -326,7 +329,10 @@ class _Token:
 
     def is_explained_by(self, line: bytes, struct: Any) -> bool:
         """`is_explained` for one event."""
-        return line.count(self.token) == self._having([struct])
+        try:
+            return line.count(self.token) == (self.get(struct) is not UNSET)
+        except AttributeError:
+            return False
 
     def _having(self, structs: list[Any]) -> int:
         try:

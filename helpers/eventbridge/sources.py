@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from helpers.aws import RunbookError
 
-BLOCK = 256 * 1024  # bytes that are decoded at once: they stay in a core's cache
+BLOCK = 512 * 1024  # bytes that are decoded at once: they stay in a core's cache
 PART = 16 * 1024 * 1024  # bytes of a file that one core takes at a time
 SENT = 4 * 1024 * 1024  # bytes that are sent to another process at a time
 
