@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import sys
+import warnings
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,11 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from helpers.eventbridge import sources
 from helpers.eventbridge.patterns import Pattern, parse
 from helpers.eventbridge.projection import COMBINATION, Projection, Tally
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # without ipywidgets the bar is text, which is what a report can keep
+    from tqdm.auto import tqdm
 
 BAD_LINES_SHOWN = 20
 BEGUN = 16  # parts
