@@ -41,12 +41,19 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def interleaved(works: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
+def cpu_seconds(work: Callable[[], Any]) -> float:
+    """The processor's seconds that a call takes in this process: others on the machine do not count."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def interleaved(works: dict[str, Callable[[], Any]], rounds: int = ROUNDS, clock: Callable[[Callable[[], Any]], float] = cpu_seconds) -> dict[str, float]:
     """The best time of each of several calls that take turns, so that a busy moment of the machine meets all of them."""
     best = dict.fromkeys(works, float("inf"))
     for _ in range(rounds):
         for name, work in works.items():
-            best[name] = min(best[name], seconds(work))
+            best[name] = min(best[name], clock(work))
     return best
 
 
@@ -69,8 +76,9 @@ def by_ministack(patterns: list[str], lines: list[bytes]) -> int:
 
     count = 0
     for line in lines:
-        event = orjson.loads(line)
-        view = eventbridge._EventView(event, event["detail"])
+        event = json.loads(line)
+        record = {"EventId": event["id"], "Source": event["source"], "DetailType": event["detail-type"], "Detail": event["detail"]}
+        view = eventbridge._pattern_event_view(record | {"Account": event["account"], "Time": event["time"], "Region": event["region"], "Resources": event["resources"]})
         count += sum(bool(eventbridge._matches_pattern_view(pattern, view)) for pattern in patterns)
     return count
 
@@ -111,7 +119,7 @@ def two_cores(folder: Path, scratch: Path) -> str:
         for _ in range(REPEATED):
             file.write((folder / "amplify.jsonl").read_bytes())
     pattern = (folder / "one_pattern.jsonl").read_text()
-    best = interleaved({str(cores): lambda cores=cores: scan(pattern, path, cores=cores, progress=False) for cores in (1, 2)}, 5)
+    best = interleaved({str(cores): lambda cores=cores: scan(pattern, path, cores=cores, progress=False) for cores in (1, 2)}, 5, seconds)
     size = path.stat().st_size
     return f"Two cores: {size / 1e9:.1f} GB in {best['2']:.2f} s, one core {best['1']:.2f} s: {best['1'] / best['2']:.2f} times as fast."
 
@@ -143,9 +151,9 @@ def about() -> str:
 
 
 LEGEND = f"""\
-Events/s on one core, parsing included: 200,000 events, the best of {ROUNDS} rounds in which the ways take turns. `scan` reads the
+Events per second of one core's time (the process's own, so that others on the machine do not count), parsing included: 200,000 events, the best of {ROUNDS} rounds in which the ways take turns. `scan` reads the
 file itself and counts matches and the funnel. `orjson.loads` does nothing but parse: lines that are in memory already, and the
-lines of the same file. MiniStack's matcher gets {SLOW:,} of the events, parsed with orjson."""
+lines of the same file. MiniStack's matcher gets {SLOW:,} of the events, parsed with `json` as MiniStack does, through its own view of an event."""
 
 
 def main() -> None:

@@ -116,6 +116,10 @@ class Projection:
             struct, self.attributes = _struct(self.paths)
             self.decode = msgspec.json.Decoder(struct).decode
             self.tokens = list(map(_Token, self.paths, self.attributes))
+            self.answers: dict[tuple[int, Any], bool] = {}
+            numbers: dict[tuple[Test, ...], int] = {}
+            self.tests = {(one, path): numbers.setdefault(tests, len(numbers)) for one, (_, fields) in enumerate(self.alternatives) for path, tests in fields.items()}
+            self.distinct = list(numbers)
             self._plant()
 
     def _plant(self) -> None:
@@ -129,12 +133,20 @@ class Projection:
         if type(value) is float or (type(value) is int and not 0 < abs(value) < SAFE_INTEGER):
             return UNSURE  # it may have been written in several ways
         path = self.paths[node.place]
-        tests = {one: self.alternatives[one][1].get(path) for one in node.live}
-        passes = _compares if type(value) is int else _passes
-        passed = frozenset(one for one in node.live if tests[one] is None or passes(tests[one], value))
+        passed = frozenset(one for one in node.live if path not in self.alternatives[one][1] or self._answer(self.tests[one, path], value))
         if passed not in node.children:
             node.children[passed] = self._next(node, passed)
         return node.children[passed]
+
+    def _answer(self, number: int, value: Any) -> bool:
+        """Whether the tests of that number pass a value: texts are asked once for all nodes and patterns that share them."""
+        if type(value) in (int, bool):
+            return _compares(self.distinct[number], value) if type(value) is int else _passes(self.distinct[number], value)
+        if (number, value) not in self.answers:
+            if len(self.answers) >= MAX_REMEMBERED:
+                self.answers.clear()
+            self.answers[number, value] = _passes(self.distinct[number], value)
+        return self.answers[number, value]
 
     def _next(self, node: Node, passed: frozenset[int]) -> Any:
         """What follows a node where these of its alternatives pass."""
@@ -172,10 +184,16 @@ class Projection:
         while len(nodes) < len(self.paths):
             passed = nodes[-1].live
             nodes.append(nodes[-1].children.setdefault(passed, self._next(nodes[-1], passed)))
-        names = {f"n{at}": node for at, node in enumerate(nodes)}
+        names: dict[str, Any] = {f"n{at}": node for at, node in enumerate(nodes)}
         text = f"n{len(nodes) - 1}[s.{self.attributes[nodes[-1].place]}]"
         for at in reversed(range(len(nodes) - 1)):
-            text = f"(v if (v := n{at}[s.{self.attributes[nodes[at].place]}]) is not n{at + 1} else {text})"
+            value = f"s.{self.attributes[nodes[at].place]}"
+            tests = self.alternatives[0][1][self.paths[nodes[at].place]]
+            if len(tests) == 1 and tests[0].kind == "exact" and isinstance(tests[0].value, str) and tests[0].value.isascii():
+                names[f"c{at}"] = tests[0].value  # comparing with the one value is faster than looking it up
+                text = f"({text} if {value} == c{at} else n{at}[{value}])"
+            else:
+                text = f"(v if (v := n{at}[{value}]) is not n{at + 1} else {text})"
         return eval(f"lambda structs: [{text} for s in structs]", names)
 
     # -- lines ------------------------------------------------------------------------------------------------
