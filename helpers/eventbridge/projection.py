@@ -120,6 +120,7 @@ class Projection:
             numbers: dict[tuple[Test, ...], int] = {}
             self.tests = {(one, path): numbers.setdefault(tests, len(numbers)) for one, (_, fields) in enumerate(self.alternatives) for path, tests in fields.items()}
             self.distinct = list(numbers)
+            self.listed, self.ranges = list(map(_listed, numbers)), list(map(_ranges, numbers))
             self._plant()
 
     def _plant(self) -> None:
@@ -140,8 +141,12 @@ class Projection:
 
     def _answer(self, number: int, value: Any) -> bool:
         """Whether the tests of that number pass a value: texts are asked once for all nodes and patterns that share them."""
+        if type(value) is str and (listed := self.listed[number]) is not None:
+            return value in listed
+        if type(value) is int and (ranges := self.ranges[number]) is not None:
+            return any([all([compare(value, end) for compare, end in one]) for one in ranges])
         if type(value) in (int, bool):
-            return _compares(self.distinct[number], value) if type(value) is int else _passes(self.distinct[number], value)
+            return _passes(self.distinct[number], value)
         if (number, value) not in self.answers:
             if len(self.answers) >= MAX_REMEMBERED:
                 self.answers.clear()
@@ -188,9 +193,9 @@ class Projection:
         text = f"n{len(nodes) - 1}[s.{self.attributes[nodes[-1].place]}]"
         for at in reversed(range(len(nodes) - 1)):
             value = f"s.{self.attributes[nodes[at].place]}"
-            tests = self.alternatives[0][1][self.paths[nodes[at].place]]
-            if len(tests) == 1 and tests[0].kind == "exact" and isinstance(tests[0].value, str) and tests[0].value.isascii():
-                names[f"c{at}"] = tests[0].value  # comparing with the one value is faster than looking it up
+            listed = self.listed[self.tests[0, self.paths[nodes[at].place]]]
+            if listed and len(listed) == 1:
+                (names[f"c{at}"],) = listed  # comparing with the one value is faster than looking it up
                 text = f"({text} if {value} == c{at} else n{at}[{value}])"
             else:
                 text = f"(v if (v := n{at}[{value}]) is not n{at + 1} else {text})"
@@ -448,11 +453,20 @@ def _passes(tests: tuple[Test, ...], value: Any) -> bool:
     return matches(_written("field", tests), event)
 
 
-def _compares(tests: tuple[Test, ...], value: int) -> bool:
-    """`_passes` for an integer that a double holds: comparisons, which have a new number for nearly every event, by themselves."""
+def _listed(tests: tuple[Test, ...]) -> frozenset[str] | None:
+    """The strings that pass, where the tests are nothing but a list of ASCII strings; else None."""
+    plain = all(test.kind == "exact" and isinstance(test.value, str) and test.value.isascii() for test in tests)
+    return frozenset(test.value for test in tests) if plain else None
+
+
+def _ranges(tests: tuple[Test, ...]) -> list[list[tuple[Callable[[Any, Any], bool], float]]] | None:
+    """The comparisons that a number must pass, all of any list, where the tests are nothing but comparisons; else None.
+
+    An integer that a double holds compares with doubles as in the engine; nearly every event has a new one.
+    """
     if any(test.kind != "numeric" for test in tests):
-        return _passes(tests, value)
-    return any(all(_COMPARE[sign](value, float(literal)) for sign, literal in test.value) for test in tests)
+        return None
+    return [[(_COMPARE[sign], float(literal)) for sign, literal in test.value] for test in tests]
 
 
 def _written(path: str, tests: tuple[Test, ...]) -> str:

@@ -139,15 +139,18 @@ def _parsed(pattern: Any) -> Pattern:
 
 
 def _here(patterns: Sequence[Pattern], keep: int, parts: Iterable[sources.Part]) -> Iterator[tuple[Tally, int]]:
-    """The tallies of the parts and the bytes that each has, worked on in this process."""
+    """What was counted, and the bytes of each part, worked on in this process."""
     projection = Projection(patterns, keep, BAD_LINES_SHOWN)
-    return (_counted(projection, part) for part in parts)
+    for part in parts:
+        yield Tally(), _count(projection, part)
+    yield projection.take(), 0
 
 
-def _counted(projection: Projection, part: sources.Part) -> tuple[Tally, int]:
+def _count(projection: Projection, part: sources.Part) -> int:
+    """Count a part's events; returns its size in bytes."""
     for block in sources.blocks(part):
         projection.scan(block)
-    return projection.take(), part.end - part.start if isinstance(part, sources.Range) else len(part)
+    return part.end - part.start if isinstance(part, sources.Range) else len(part)
 
 
 def _everywhere(patterns: Sequence[Pattern], keep: int, parts: Iterable[sources.Part], cores: int) -> Iterator[tuple[Tally, int]]:
@@ -172,4 +175,5 @@ def _begin(patterns: Sequence[Pattern], keep: int) -> None:
 
 
 def _count_there(part: sources.Part) -> tuple[Tally, int]:
-    return _counted(_there, part)
+    length = _count(_there, part)
+    return _there.take(), length

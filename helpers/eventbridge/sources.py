@@ -16,7 +16,7 @@ from typing import IO, Any
 from helpers.aws import RunbookError
 
 BLOCK = 512 * 1024  # bytes that are decoded at once: they stay in a core's cache
-PART = 16 * 1024 * 1024  # bytes of a file that one core takes at a time
+PART = 32 * 1024 * 1024  # bytes of a file that one core takes at a time
 SENT = 4 * 1024 * 1024  # bytes that are sent to another process at a time
 
 _LOGGED = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+Z\s+(?={)")  # how an export of CloudWatch Logs begins its lines
@@ -171,7 +171,7 @@ def _whole_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         cut = piece.rfind(b"\n") + 1
         if cut:
-            yield b"".join([*rest, piece[:cut]])
+            yield b"".join([*rest, memoryview(piece)[:cut]])
             rest = [piece[cut:]] if cut < len(piece) else []
         else:
             rest.append(piece)
