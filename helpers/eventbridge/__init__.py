@@ -3,6 +3,7 @@
 from helpers.eventbridge.causes import as_delivered, cause_event, originals
 from helpers.eventbridge.changes import Change
 from helpers.eventbridge.debug_rule import Debug, attach, from_parameters, remove
+from helpers.eventbridge.diff import Diff, diff
 from helpers.eventbridge.events import InvalidEvent
 from helpers.eventbridge.explain import Explanation, explain
 from helpers.eventbridge.health import dead_letters, rule_health, target_checks
@@ -21,6 +22,7 @@ from helpers.eventbridge.verdicts import before_and_after, corrected, measured, 
 __all__ = [
     "Change",
     "Debug",
+    "Diff",
     "Explanation",
     "InvalidEvent",
     "InvalidPattern",
@@ -39,6 +41,7 @@ __all__ = [
     "dead_letters",
     "describe_rule",
     "describe_schedule",
+    "diff",
     "explain",
     "firings_table",
     "from_parameters",
