@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from helpers.aws import RunbookError
-from helpers.efs.diagnose import Diagnosis, diagnose_mount
+from helpers.efs.diagnose import EXPLAINED, Diagnosis, diagnose_mount
 from helpers.efs.hosts import HERE, PLANNED, Outcome, Runner, run_here, run_on
+from helpers.efs.probe import probe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,7 @@ MOUNT_S, PROOF_S, PLAIN_UMOUNT_S, FORCED_UMOUNT_S = 60, 30, 10, 2  # seconds
 PROOF_BYTES = 1 << 20
 CANNOT, BUSY = 69, 75  # exit codes of the scripts: the host cannot mount at all; umount did not end
 UNMOUNTED = "unmounted"
+VAGUE = {"TCP_TIMEOUT_SG_OR_ROUTE", "MOUNT_SYSCALL_FAILED", "UNKNOWN"}  # what the probe can say more of
 HAS_HELPER = "{ [ -x /sbin/mount.efs ] || command -v mount.efs >/dev/null 2>&1; }"
 
 
@@ -138,7 +140,7 @@ class Results:
 def mount(target: Target, hosts: Sequence[str] = (), *, ssm: Any = None, runner: Runner = run_here) -> Results:
     """Mount on the hosts (none: this machine) with the mount helper where it is installed, else with the NFS options.
 
-    A host where the same file system is mounted at the mount point already is left as it is. Raises RunbookError where a host
+    Where this machine's mount command ends without a clear word, the probe says more. A host where the same file system is mounted at the mount point already is left as it is. Raises RunbookError where a host
     fails, with the diagnosis, and where it cannot mount at all, with the commands for one that can.
     """
     outcomes = run_on(hosts, mount_script(target), what="Mount", seconds=MOUNT_S + 10, ssm=ssm, runner=runner)
@@ -295,7 +297,16 @@ def _mounted(target: Target, outcome: Outcome) -> Result:
         return Result(outcome.host, False, f"SSM did not run the command: {outcome.status}.", Diagnosis("HOST_UNREACHABLE", outcome.status, "Check that the host runs and its SSM agent is online."))
     log = re.findall(r"^@@ log (.*)", outcome.stdout, re.MULTILINE)
     why = diagnose_mount(outcome.stderr, outcome.exit_code, log)
+    if outcome.host == HERE and why.code in VAGUE and not log:
+        why = _probed(target, "-t efs" in _said(outcome) and target.tls is not False) or why
     return Result(outcome.host, False, f"{why.code}: {why.cause}" + (f" ({why.evidence})" if why.evidence else ""), why)
+
+
+def _probed(target: Target, tls: bool) -> Diagnosis | None:
+    """What the probe finds on the way that the mount took; None where it finds nothing wrong."""
+    found = probe(target.host, path=target.directory, tls=tls)
+    failed = next((row for row in found.rows if row.ok is False), None)
+    return Diagnosis(found.code, EXPLAINED[found.code][0], failed.remedy, f"the probe says: {failed.found}") if failed else None
 
 
 def _result(outcome: Outcome, failure: str) -> Result:

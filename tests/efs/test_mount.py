@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -162,6 +163,15 @@ def test_a_mount_that_fails_is_diagnosed(helped: Machine) -> None:
     with pytest.raises(RunbookError, match="POLICY_DENIED: .*access denied by server") as caught:
         mount(helped.target(), runner=helped.run)
     assert "ClientMount" in caught.value.remedy
+
+
+def test_a_mount_that_hangs_is_explained_by_the_probe(helped: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    helped.program("mount", "#!/bin/sh\necho 'Mount attempt 1/3 failed due to timeout after 15 sec, wait 0 sec before next attempt.' >&2\nexit 124\n")
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        closed = held.getsockname()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", closed)])
+    with pytest.raises(RunbookError, match="TCP_REFUSED: .*the probe says: .* refuses connections"):
+        mount(helped.target(), runner=helped.run)
 
 
 def test_the_helpers_options_carry_tls_iam_and_access_point() -> None:

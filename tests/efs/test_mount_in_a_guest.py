@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from helpers.efs import mounts
+from helpers.efs.diagnose import diagnose_mount
 from helpers.efs.mount import NFS_OPTIONS, Target, mount_script, proof_script, unmount_script
 from helpers.rehearsal.efs import guest, nfs
 
@@ -51,6 +52,9 @@ echo "@@ status took $(since "$start") with the start of Python"; }}
 sh {here}/mount.sh; echo "@@ mount $?"
 sh {here}/mount.sh | grep already
 sh {here}/proof.sh; echo "@@ proof $?"
+mkdir /mnt/other
+mount.nfs4 127.0.0.1:/nope /mnt/other -o {options},port=20049 2>&1 | sed 's/^/@@ no path: /'
+mount.nfs4 127.0.0.1:/app /mnt/nowhere -o {options},port=20049 2>&1 | sed 's/^/@@ no mount point: /'
 status
 head -c 8388608 /dev/urandom > /mnt/efs/eight; sync; echo "@@ sum $(sha256sum < /mnt/efs/eight | cut -c 1-64)"
 kill -9 "$(cat /run/stunnel.pid)"; echo "@@ tunnel killed"
@@ -81,7 +85,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             "unmount.sh": unmount_script(TARGET.mount_point),
         }.items():
             (here / name).write_text(text)
-        script = SCRIPT.format(here=here, python=sys.executable, modules=Path(mounts.__file__).parent)
+        script = SCRIPT.format(here=here, options=NFS_OPTIONS, python=sys.executable, modules=Path(mounts.__file__).parent)
         ended = guest.run(script, here / "machine", CACHE)
         written = (server.export / "app" / "eight").read_bytes()
     yield f"{ended.output}@@ server sum {hashlib.sha256(written).hexdigest()}\n"
@@ -102,6 +106,12 @@ def test_the_server_has_the_bytes_that_were_written(said: str) -> None:
     sums = [line.split()[-1] for line in said.splitlines() if line.startswith(("@@ sum", "@@ server sum"))]
     assert len(sums) == 2
     assert sums[0] == sums[1]
+
+
+@pytest.mark.parametrize(("case", "code"), [("no path", "REMOTE_PATH_MISSING"), ("no mount point", "MOUNTPOINT_MISSING")])
+def test_what_the_real_mount_command_says_is_diagnosed(said: str, case: str, code: str) -> None:
+    lines = [line.removeprefix(f"@@ {case}: ") for line in said.splitlines() if line.startswith(f"@@ {case}: ")]
+    assert diagnose_mount("\n".join(lines), 32).code == code
 
 
 def test_the_status_names_the_file_system_and_its_size(said: str) -> None:
