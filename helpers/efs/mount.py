@@ -284,6 +284,8 @@ def _options_at(mount_point: str) -> str:
 
 def _mounted(target: Target, outcome: Outcome) -> Result:
     """The result of the mount script."""
+    if outcome.exit_code == 0 and not _said(outcome):
+        return _unproven(outcome)
     if outcome.exit_code in (0, PLANNED):
         plain = "; not encrypted: the mount helper is not installed" if "mount -t nfs4" in outcome.stdout else ""
         return Result(outcome.host, outcome.exit_code == 0 or None, _said(outcome) + plain)
@@ -311,10 +313,17 @@ def _probed(target: Target, tls: bool) -> Diagnosis | None:
 
 def _result(outcome: Outcome, failure: str) -> Result:
     """The result of a script whose findings say enough."""
+    if outcome.exit_code == 0 and not _said(outcome):
+        return _unproven(outcome)
     if outcome.exit_code in (0, PLANNED):
         return Result(outcome.host, outcome.exit_code == 0 or None, _said(outcome))
     said = _said(outcome) or failure
     return Result(outcome.host, False, f"{said}. {outcome.stderr.strip()} {outcome.status if outcome.status not in ('Failed', 'Success') else ''}".strip())
+
+
+def _unproven(outcome: Outcome) -> Result:
+    """A success without the script's own word, as an emulator of Run Command reports it: nothing was done."""
+    return Result(outcome.host, False, "success was reported, but nothing of the script came back: it did not run.")
 
 
 def _said(outcome: Outcome) -> str:

@@ -326,6 +326,13 @@ def test_a_host_that_ssm_does_not_know_is_told(helped: Machine) -> None:
     assert "AmazonSSMManagedInstanceCore" in caught.value.remedy
 
 
+def test_a_success_without_a_word_of_the_script_counts_as_nothing_done(helped: Machine) -> None:
+    with pytest.raises(RunbookError, match="it did not run"):
+        mount(helped.target(), runner=lambda script, seconds: Outcome("i-1", 0, "", "", "Success"))
+    with pytest.raises(RunbookError, match="it did not run"):
+        unmount(str(helped.point), runner=lambda script, seconds: Outcome("i-1", 0, "", "", "Success"))
+
+
 def test_hosts_without_a_client_are_refused(helped: Machine) -> None:
     with pytest.raises(RunbookError, match="no SSM client"):
         mount(helped.target(), ["i-1"])
