@@ -1,4 +1,4 @@
-"""Mount a file system, prove it, keep it over a reboot, and unmount it even where its tunnel is dead; here or on EC2 hosts.
+"""Mount a file system, prove it, keep it over a reboot, look at it, and unmount it even where its tunnel is dead; here or on EC2 hosts.
 
 Each act is one POSIX shell script, so that this machine and a host behind SSM Run Command do the very same. A script's own findings
 are lines that begin with `@@`; what the mount commands say is left as it is.
@@ -27,7 +27,7 @@ FILE_SYSTEM = re.compile(r"fs-([0-9a-f]{8}|[0-9a-f]{17})")
 ACCESS_POINT = re.compile(r"fsap-[0-9a-f]{17}")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 UNSAFE = re.compile(r"[^\w/.@%+=-]")
-MOUNT_S, PROOF_S, PLAIN_UMOUNT_S, FORCED_UMOUNT_S = 60, 30, 10, 2  # seconds
+MOUNT_S, PROOF_S, PLAIN_UMOUNT_S, FORCED_UMOUNT_S, STATUS_S = 60, 30, 10, 2, 2  # seconds
 PROOF_BYTES = 1 << 20
 CANNOT, BUSY = 69, 75  # exit codes of the scripts: the host cannot mount at all; umount did not end
 UNMOUNTED = "unmounted"
@@ -179,6 +179,14 @@ def unmount(mount_point: str, hosts: Sequence[str] = (), *, force: bool = False,
     return Results(tuple(_result(one, "it is still mounted: end what uses it (`fuser -vm` names it), or unmount with force") for one in outcomes)).or_fail()
 
 
+def look(mount_point: str, hosts: Sequence[str] = (), *, ssm: Any = None, runner: Runner = run_here) -> Results:
+    """What is mounted on each host and how full it is, the figures of `df` without its hanging; a dead tunnel is a failed row."""
+    _check_path("mount point", mount_point)
+    script, seconds = status_script(mount_point), STATUS_S + 2
+    outcomes = run_on(hosts, script, what="Look", seconds=seconds, ssm=ssm) if hosts else [runner(script, seconds)]
+    return Results(tuple(_result(one, "the mount point cannot be read") for one in outcomes))
+
+
 def mount_script(target: Target) -> str:
     """The script that mounts: looks first, and says when the host cannot mount at all."""
     helper, plain = shlex.join(helper_command(target)), shlex.join(nfs_command(target))
@@ -251,12 +259,7 @@ def unmount_script(mount_point: str, *, force: bool = False) -> str:
     """The script that unmounts: the kernel's tables say whether the tunnel lives, because asking the mount point would hang."""
     place, here = shlex.quote(mount_point.rstrip("/")), _source_at(mount_point)
     return f"""export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
-[ -n "$({here})" ] || {{ echo "@@ found nothing is mounted"; exit 0; }}
-port=$({_port_at(mount_point)})
-dead={"yes" if force else "no"}
-if [ -n "$port" ] && {_source_at(mount_point)} | grep -q '^127\\.'; then
-  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -qi ":$(printf %04X "$port") [0-9A-F]*:0000 0A" || dead=yes
-fi
+{_tunnel_state(mount_point)}{"dead=yes" if force else ""}
 if [ $dead = no ]; then
   timeout -s KILL {PLAIN_UMOUNT_S} umount {place}
 else
@@ -264,6 +267,27 @@ else
 fi
 [ -z "$({here})" ] || exit {BUSY}
 [ $dead = no ] && echo "@@ found {UNMOUNTED}" || echo "@@ found {UNMOUNTED} by force: what was not written yet is lost"
+"""
+
+
+def status_script(mount_point: str) -> str:
+    """The script that tells what is mounted and how full it is, from the kernel's tables first; it never waits for a dead tunnel."""
+    return f"""export LC_ALL=C
+{_tunnel_state(mount_point)}[ $dead = no ] || {{ echo "@@ found $source, but its tunnel on port $port is dead: unmount with force, then mount again"; exit 1; }}
+figures=$(timeout -s KILL {STATUS_S} stat -f -c '%S %b %f' {shlex.quote(mount_point.rstrip("/"))}) || {{
+  echo "@@ found $source, which does not answer in {STATUS_S} s: run the probe"; exit 1
+}}
+echo "$source $figures" | awk '{{ unit = $2 / 1073741824; printf "@@ found %s, %.2f GiB used of %.0f GiB\\n", $1, ($3 - $4) * unit, $3 * unit }}'
+"""
+
+
+def _tunnel_state(mount_point: str) -> str:
+    """The lines that set `source`, `port` and `dead`, and end the script where nothing is mounted."""
+    return f"""source=$({_source_at(mount_point)}) port=$({_port_at(mount_point)}) dead=no
+[ -n "$source" ] || {{ echo "@@ found nothing is mounted"; exit 0; }}
+case $source in
+127.*) cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -qi ":$(printf %04X "${{port:-0}}") [0-9A-F]*:0000 0A" || dead=yes ;;
+esac
 """
 
 

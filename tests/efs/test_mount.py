@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import time
@@ -25,11 +26,13 @@ from helpers.efs.mount import (
     fstab_script,
     helper_command,
     keep,
+    look,
     mount,
     mount_script,
     nfs_command,
     proof_script,
     prove,
+    status_script,
     unmount,
     unmount_script,
 )
@@ -275,6 +278,33 @@ def test_unmounting_what_is_not_mounted_does_nothing(machine: Machine) -> None:
     assert (row.found, machine.said("umounts")) == ("nothing is mounted", [])
 
 
+def test_the_figures_of_a_living_mount_are_told(helped: Machine) -> None:
+    mount(helped.target(), runner=helped.run)
+    (row,) = look(str(helped.point), runner=helped.run).rows
+    assert row.done
+    assert re.fullmatch(r"127\.0\.0\.1:/, [\d.]+ GiB used of \d+ GiB", row.found)
+
+
+def test_a_dead_tunnel_is_told_without_asking_the_mount_point(helped: Machine) -> None:
+    mount(helped.target(), runner=helped.run)
+    helped.listens(False)
+    helped.program("stat", "#!/bin/sh\nsleep 60\n")
+    (row,) = look(str(helped.point), runner=helped.run).rows
+    assert row.done is False
+    assert "tunnel on port 20879 is dead" in row.found
+
+
+def test_a_file_system_that_does_not_answer_is_given_up(helped: Machine) -> None:
+    mount(helped.target(), runner=helped.run)
+    helped.program("stat", "#!/bin/sh\nexec sleep 60\n")
+    (row,) = look(str(helped.point), runner=helped.run).rows
+    assert "does not answer in 2 s" in row.found
+
+
+def test_looking_where_nothing_is_mounted_says_so(machine: Machine) -> None:
+    assert look(str(machine.point), runner=machine.run).rows[0].found == "nothing is mounted"
+
+
 def test_a_script_that_hangs_is_ended_with_its_children() -> None:
     started = time.monotonic()
     outcome = run_here("echo begun; sleep 60", 0.5)
@@ -352,5 +382,5 @@ def test_a_plan_lists_the_mount_and_runs_nothing(helped: Machine) -> None:
 
 def test_the_scripts_are_posix(helped: Machine) -> None:
     target = helped.target()
-    scripts = [mount_script(target), proof_script(target, "ab"), fstab_script(target), fstab_script(target, remove=True), unmount_script("/mnt")]
+    scripts = [mount_script(target), proof_script(target, "ab"), fstab_script(target), fstab_script(target, remove=True), unmount_script("/mnt"), status_script("/mnt")]
     assert all(subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0 for script in scripts)

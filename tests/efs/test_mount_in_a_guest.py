@@ -14,7 +14,7 @@ import pytest
 
 from helpers.efs import mounts
 from helpers.efs.diagnose import diagnose_mount
-from helpers.efs.mount import NFS_OPTIONS, Target, mount_script, proof_script, unmount_script
+from helpers.efs.mount import NFS_OPTIONS, Target, mount_script, proof_script, status_script, unmount_script
 from helpers.rehearsal.efs import guest, nfs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # two boots of a machine in software emulation at the most
@@ -56,9 +56,11 @@ mkdir /mnt/other
 mount.nfs4 127.0.0.1:/nope /mnt/other -o {options},port=20049 2>&1 | sed 's/^/@@ no path: /'
 mount.nfs4 127.0.0.1:/app /mnt/nowhere -o {options},port=20049 2>&1 | sed 's/^/@@ no mount point: /'
 status
+sh {here}/look.sh
 head -c 8388608 /dev/urandom > /mnt/efs/eight; sync; echo "@@ sum $(sha256sum < /mnt/efs/eight | cut -c 1-64)"
 kill -9 "$(cat /run/stunnel.pid)"; echo "@@ tunnel killed"
 status
+sh {here}/look.sh; echo "@@ look $?"
 timeout -s KILL 5 df /mnt/efs >/dev/null 2>&1 && echo "@@ df answered" || echo "@@ df hung"
 start=$(now); sh {here}/unmount.sh; echo "@@ unmount $? took $(since "$start")"
 grep -c ' /mnt/efs ' /proc/self/mountinfo | sed 's/^/@@ mounts left /'
@@ -82,6 +84,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             "client.conf": CLIENT.format(host=guest.HOST_LOOPBACK, port=server.tls_port, ca=server.ca_file, name=TARGET.host),
             "mount.sh": mount_script(TARGET),
             "proof.sh": proof_script(TARGET, "guest"),
+            "look.sh": status_script(TARGET.mount_point),
             "unmount.sh": unmount_script(TARGET.mount_point),
         }.items():
             (here / name).write_text(text)
@@ -120,7 +123,10 @@ def test_the_status_names_the_file_system_and_its_size(said: str) -> None:
 
 
 def test_with_the_tunnel_killed_the_status_still_answers_where_df_hangs(said: str) -> None:
-    after = said.split("@@ tunnel killed")[1]
+    before, after = said.split("@@ tunnel killed")
+    assert "@@ found 127.0.0.1:/app, " in before
+    assert "@@ found 127.0.0.1:/app, but its tunnel on port 20049 is dead" in after
+    assert "@@ look 1" in after
     assert f"@@ status {ID} /app dead the tunnel on port 20049 is dead" in after
     assert "@@ df hung" in after
 
