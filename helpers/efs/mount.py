@@ -1,4 +1,4 @@
-"""Mount a file system, prove it, keep it over a reboot, and unmount it even where its tunnel is dead; here or on EC2 hosts.
+"""Mount a file system, prove it, keep it over a reboot, look at it, and unmount it even where its tunnel is dead; here or on EC2 hosts.
 
 Each act is one POSIX shell script, so that this machine and a host behind SSM Run Command do the very same. A script's own findings
 are lines that begin with `@@`; what the mount commands say is left as it is.
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from helpers.aws import RunbookError
-from helpers.efs.diagnose import Diagnosis, diagnose_mount
+from helpers.efs.diagnose import EXPLAINED, Diagnosis, diagnose_mount
 from helpers.efs.hosts import HERE, PLANNED, Outcome, Runner, run_here, run_on
+from helpers.efs.probe import probe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,10 +27,11 @@ FILE_SYSTEM = re.compile(r"fs-([0-9a-f]{8}|[0-9a-f]{17})")
 ACCESS_POINT = re.compile(r"fsap-[0-9a-f]{17}")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 UNSAFE = re.compile(r"[^\w/.@%+=-]")
-MOUNT_S, PROOF_S, PLAIN_UMOUNT_S, FORCED_UMOUNT_S = 60, 30, 10, 2  # seconds
+MOUNT_S, PROOF_S, PLAIN_UMOUNT_S, FORCED_UMOUNT_S, STATUS_S = 60, 30, 10, 2, 2  # seconds
 PROOF_BYTES = 1 << 20
 CANNOT, BUSY = 69, 75  # exit codes of the scripts: the host cannot mount at all; umount did not end
 UNMOUNTED = "unmounted"
+VAGUE = {"TCP_TIMEOUT_SG_OR_ROUTE", "MOUNT_SYSCALL_FAILED", "UNKNOWN"}  # what the probe can say more of
 HAS_HELPER = "{ [ -x /sbin/mount.efs ] || command -v mount.efs >/dev/null 2>&1; }"
 
 
@@ -138,7 +140,7 @@ class Results:
 def mount(target: Target, hosts: Sequence[str] = (), *, ssm: Any = None, runner: Runner = run_here) -> Results:
     """Mount on the hosts (none: this machine) with the mount helper where it is installed, else with the NFS options.
 
-    A host where the same file system is mounted at the mount point already is left as it is. Raises RunbookError where a host
+    Where this machine's mount command ends without a clear word, the probe says more. A host where the same file system is mounted at the mount point already is left as it is. Raises RunbookError where a host
     fails, with the diagnosis, and where it cannot mount at all, with the commands for one that can.
     """
     outcomes = run_on(hosts, mount_script(target), what="Mount", seconds=MOUNT_S + 10, ssm=ssm, runner=runner)
@@ -175,6 +177,14 @@ def unmount(mount_point: str, hosts: Sequence[str] = (), *, force: bool = False,
     _check_path("mount point", mount_point)
     outcomes = run_on(hosts, unmount_script(mount_point, force=force), what="Unmount", seconds=PLAIN_UMOUNT_S + 5, ssm=ssm, runner=runner)
     return Results(tuple(_result(one, "it is still mounted: end what uses it (`fuser -vm` names it), or unmount with force") for one in outcomes)).or_fail()
+
+
+def look(mount_point: str, hosts: Sequence[str] = (), *, ssm: Any = None, runner: Runner = run_here) -> Results:
+    """What is mounted on each host and how full it is, the figures of `df` without its hanging; a dead tunnel is a failed row."""
+    _check_path("mount point", mount_point)
+    script, seconds = status_script(mount_point), STATUS_S + 2
+    outcomes = run_on(hosts, script, what="Look", seconds=seconds, ssm=ssm) if hosts else [runner(script, seconds)]
+    return Results(tuple(_result(one, "the mount point cannot be read") for one in outcomes))
 
 
 def mount_script(target: Target) -> str:
@@ -249,12 +259,7 @@ def unmount_script(mount_point: str, *, force: bool = False) -> str:
     """The script that unmounts: the kernel's tables say whether the tunnel lives, because asking the mount point would hang."""
     place, here = shlex.quote(mount_point.rstrip("/")), _source_at(mount_point)
     return f"""export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
-[ -n "$({here})" ] || {{ echo "@@ found nothing is mounted"; exit 0; }}
-port=$({_port_at(mount_point)})
-dead={"yes" if force else "no"}
-if [ -n "$port" ] && {_source_at(mount_point)} | grep -q '^127\\.'; then
-  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -qi ":$(printf %04X "$port") [0-9A-F]*:0000 0A" || dead=yes
-fi
+{_tunnel_state(mount_point)}{"dead=yes" if force else ""}
 if [ $dead = no ]; then
   timeout -s KILL {PLAIN_UMOUNT_S} umount {place}
 else
@@ -262,6 +267,27 @@ else
 fi
 [ -z "$({here})" ] || exit {BUSY}
 [ $dead = no ] && echo "@@ found {UNMOUNTED}" || echo "@@ found {UNMOUNTED} by force: what was not written yet is lost"
+"""
+
+
+def status_script(mount_point: str) -> str:
+    """The script that tells what is mounted and how full it is, from the kernel's tables first; it never waits for a dead tunnel."""
+    return f"""export LC_ALL=C
+{_tunnel_state(mount_point)}[ $dead = no ] || {{ echo "@@ found $source, but its tunnel on port $port is dead: unmount with force, then mount again"; exit 1; }}
+figures=$(timeout -s KILL {STATUS_S} stat -f -c '%S %b %f' {shlex.quote(mount_point.rstrip("/"))}) || {{
+  echo "@@ found $source, which does not answer in {STATUS_S} s: run the probe"; exit 1
+}}
+echo "$source $figures" | awk '{{ unit = $2 / 1073741824; printf "@@ found %s, %.2f GiB used of %.0f GiB\\n", $1, ($3 - $4) * unit, $3 * unit }}'
+"""
+
+
+def _tunnel_state(mount_point: str) -> str:
+    """The lines that set `source`, `port` and `dead`, and end the script where nothing is mounted."""
+    return f"""source=$({_source_at(mount_point)}) port=$({_port_at(mount_point)}) dead=no
+[ -n "$source" ] || {{ echo "@@ found nothing is mounted"; exit 0; }}
+case $source in
+127.*) cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -qi ":$(printf %04X "${{port:-0}}") [0-9A-F]*:0000 0A" || dead=yes ;;
+esac
 """
 
 
@@ -282,6 +308,8 @@ def _options_at(mount_point: str) -> str:
 
 def _mounted(target: Target, outcome: Outcome) -> Result:
     """The result of the mount script."""
+    if outcome.exit_code == 0 and not _said(outcome):
+        return _unproven(outcome)
     if outcome.exit_code in (0, PLANNED):
         plain = "; not encrypted: the mount helper is not installed" if "mount -t nfs4" in outcome.stdout else ""
         return Result(outcome.host, outcome.exit_code == 0 or None, _said(outcome) + plain)
@@ -295,15 +323,31 @@ def _mounted(target: Target, outcome: Outcome) -> Result:
         return Result(outcome.host, False, f"SSM did not run the command: {outcome.status}.", Diagnosis("HOST_UNREACHABLE", outcome.status, "Check that the host runs and its SSM agent is online."))
     log = re.findall(r"^@@ log (.*)", outcome.stdout, re.MULTILINE)
     why = diagnose_mount(outcome.stderr, outcome.exit_code, log)
+    if outcome.host == HERE and why.code in VAGUE and not log:
+        why = _probed(target, "-t efs" in _said(outcome) and target.tls is not False) or why
     return Result(outcome.host, False, f"{why.code}: {why.cause}" + (f" ({why.evidence})" if why.evidence else ""), why)
+
+
+def _probed(target: Target, tls: bool) -> Diagnosis | None:
+    """What the probe finds on the way that the mount took; None where it finds nothing wrong."""
+    found = probe(target.host, path=target.directory, tls=tls)
+    failed = next((row for row in found.rows if row.ok is False), None)
+    return Diagnosis(found.code, EXPLAINED[found.code][0], failed.remedy, f"the probe says: {failed.found}") if failed else None
 
 
 def _result(outcome: Outcome, failure: str) -> Result:
     """The result of a script whose findings say enough."""
+    if outcome.exit_code == 0 and not _said(outcome):
+        return _unproven(outcome)
     if outcome.exit_code in (0, PLANNED):
         return Result(outcome.host, outcome.exit_code == 0 or None, _said(outcome))
     said = _said(outcome) or failure
     return Result(outcome.host, False, f"{said}. {outcome.stderr.strip()} {outcome.status if outcome.status not in ('Failed', 'Success') else ''}".strip())
+
+
+def _unproven(outcome: Outcome) -> Result:
+    """A success without the script's own word, as an emulator of Run Command reports it: nothing was done."""
+    return Result(outcome.host, False, "success was reported, but nothing of the script came back: it did not run.")
 
 
 def _said(outcome: Outcome) -> str:

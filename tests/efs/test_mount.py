@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -24,11 +26,13 @@ from helpers.efs.mount import (
     fstab_script,
     helper_command,
     keep,
+    look,
     mount,
     mount_script,
     nfs_command,
     proof_script,
     prove,
+    status_script,
     unmount,
     unmount_script,
 )
@@ -164,6 +168,15 @@ def test_a_mount_that_fails_is_diagnosed(helped: Machine) -> None:
     assert "ClientMount" in caught.value.remedy
 
 
+def test_a_mount_that_hangs_is_explained_by_the_probe(helped: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    helped.program("mount", "#!/bin/sh\necho 'Mount attempt 1/3 failed due to timeout after 15 sec, wait 0 sec before next attempt.' >&2\nexit 124\n")
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        closed = held.getsockname()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", closed)])
+    with pytest.raises(RunbookError, match="TCP_REFUSED: .*the probe says: .* refuses connections"):
+        mount(helped.target(), runner=helped.run)
+
+
 def test_the_helpers_options_carry_tls_iam_and_access_point() -> None:
     target = Target(ID, "/mnt/efs", "us-east-1", "/app", access_point=POINT, iam=True)
     assert helper_command(target) == ["mount", "-t", "efs", "-o", f"tls,iam,accesspoint={POINT}", f"{ID}:/app", "/mnt/efs"]
@@ -265,6 +278,33 @@ def test_unmounting_what_is_not_mounted_does_nothing(machine: Machine) -> None:
     assert (row.found, machine.said("umounts")) == ("nothing is mounted", [])
 
 
+def test_the_figures_of_a_living_mount_are_told(helped: Machine) -> None:
+    mount(helped.target(), runner=helped.run)
+    (row,) = look(str(helped.point), runner=helped.run).rows
+    assert row.done
+    assert re.fullmatch(r"127\.0\.0\.1:/, [\d.]+ GiB used of \d+ GiB", row.found)
+
+
+def test_a_dead_tunnel_is_told_without_asking_the_mount_point(helped: Machine) -> None:
+    mount(helped.target(), runner=helped.run)
+    helped.listens(False)
+    helped.program("stat", "#!/bin/sh\nsleep 60\n")
+    (row,) = look(str(helped.point), runner=helped.run).rows
+    assert row.done is False
+    assert "tunnel on port 20879 is dead" in row.found
+
+
+def test_a_file_system_that_does_not_answer_is_given_up(helped: Machine) -> None:
+    mount(helped.target(), runner=helped.run)
+    helped.program("stat", "#!/bin/sh\nexec sleep 60\n")
+    (row,) = look(str(helped.point), runner=helped.run).rows
+    assert "does not answer in 2 s" in row.found
+
+
+def test_looking_where_nothing_is_mounted_says_so(machine: Machine) -> None:
+    assert look(str(machine.point), runner=machine.run).rows[0].found == "nothing is mounted"
+
+
 def test_a_script_that_hangs_is_ended_with_its_children() -> None:
     started = time.monotonic()
     outcome = run_here("echo begun; sleep 60", 0.5)
@@ -316,6 +356,13 @@ def test_a_host_that_ssm_does_not_know_is_told(helped: Machine) -> None:
     assert "AmazonSSMManagedInstanceCore" in caught.value.remedy
 
 
+def test_a_success_without_a_word_of_the_script_counts_as_nothing_done(helped: Machine) -> None:
+    with pytest.raises(RunbookError, match="it did not run"):
+        mount(helped.target(), runner=lambda script, seconds: Outcome("i-1", 0, "", "", "Success"))
+    with pytest.raises(RunbookError, match="it did not run"):
+        unmount(str(helped.point), runner=lambda script, seconds: Outcome("i-1", 0, "", "", "Success"))
+
+
 def test_hosts_without_a_client_are_refused(helped: Machine) -> None:
     with pytest.raises(RunbookError, match="no SSM client"):
         mount(helped.target(), ["i-1"])
@@ -335,5 +382,5 @@ def test_a_plan_lists_the_mount_and_runs_nothing(helped: Machine) -> None:
 
 def test_the_scripts_are_posix(helped: Machine) -> None:
     target = helped.target()
-    scripts = [mount_script(target), proof_script(target, "ab"), fstab_script(target), fstab_script(target, remove=True), unmount_script("/mnt")]
+    scripts = [mount_script(target), proof_script(target, "ab"), fstab_script(target), fstab_script(target, remove=True), unmount_script("/mnt"), status_script("/mnt")]
     assert all(subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0 for script in scripts)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from helpers.efs import mounts
-from helpers.efs.mount import NFS_OPTIONS, Target, mount_script, proof_script, unmount_script
+from helpers.efs.diagnose import diagnose_mount
+from helpers.efs.mount import NFS_OPTIONS, Target, mount_script, proof_script, status_script, unmount_script
 from helpers.rehearsal.efs import guest, nfs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # two boots of a machine in software emulation at the most
@@ -51,10 +52,15 @@ echo "@@ status took $(since "$start") with the start of Python"; }}
 sh {here}/mount.sh; echo "@@ mount $?"
 sh {here}/mount.sh | grep already
 sh {here}/proof.sh; echo "@@ proof $?"
+mkdir /mnt/other
+mount.nfs4 127.0.0.1:/nope /mnt/other -o {options},port=20049 2>&1 | sed 's/^/@@ no path: /'
+mount.nfs4 127.0.0.1:/app /mnt/nowhere -o {options},port=20049 2>&1 | sed 's/^/@@ no mount point: /'
 status
+sh {here}/look.sh
 head -c 8388608 /dev/urandom > /mnt/efs/eight; sync; echo "@@ sum $(sha256sum < /mnt/efs/eight | cut -c 1-64)"
 kill -9 "$(cat /run/stunnel.pid)"; echo "@@ tunnel killed"
 status
+sh {here}/look.sh; echo "@@ look $?"
 timeout -s KILL 5 df /mnt/efs >/dev/null 2>&1 && echo "@@ df answered" || echo "@@ df hung"
 start=$(now); sh {here}/unmount.sh; echo "@@ unmount $? took $(since "$start")"
 grep -c ' /mnt/efs ' /proc/self/mountinfo | sed 's/^/@@ mounts left /'
@@ -78,10 +84,11 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             "client.conf": CLIENT.format(host=guest.HOST_LOOPBACK, port=server.tls_port, ca=server.ca_file, name=TARGET.host),
             "mount.sh": mount_script(TARGET),
             "proof.sh": proof_script(TARGET, "guest"),
+            "look.sh": status_script(TARGET.mount_point),
             "unmount.sh": unmount_script(TARGET.mount_point),
         }.items():
             (here / name).write_text(text)
-        script = SCRIPT.format(here=here, python=sys.executable, modules=Path(mounts.__file__).parent)
+        script = SCRIPT.format(here=here, options=NFS_OPTIONS, python=sys.executable, modules=Path(mounts.__file__).parent)
         ended = guest.run(script, here / "machine", CACHE)
         written = (server.export / "app" / "eight").read_bytes()
     yield f"{ended.output}@@ server sum {hashlib.sha256(written).hexdigest()}\n"
@@ -104,13 +111,22 @@ def test_the_server_has_the_bytes_that_were_written(said: str) -> None:
     assert sums[0] == sums[1]
 
 
+@pytest.mark.parametrize(("case", "code"), [("no path", "REMOTE_PATH_MISSING"), ("no mount point", "MOUNTPOINT_MISSING")])
+def test_what_the_real_mount_command_says_is_diagnosed(said: str, case: str, code: str) -> None:
+    lines = [line.removeprefix(f"@@ {case}: ") for line in said.splitlines() if line.startswith(f"@@ {case}: ")]
+    assert diagnose_mount("\n".join(lines), 32).code == code
+
+
 def test_the_status_names_the_file_system_and_its_size(said: str) -> None:
     line = next(line for line in said.splitlines() if line.startswith(f"@@ status {ID} /app alive"))
     assert int(line.split()[-1]) > 0
 
 
 def test_with_the_tunnel_killed_the_status_still_answers_where_df_hangs(said: str) -> None:
-    after = said.split("@@ tunnel killed")[1]
+    before, after = said.split("@@ tunnel killed")
+    assert "@@ found 127.0.0.1:/app, " in before
+    assert "@@ found 127.0.0.1:/app, but its tunnel on port 20049 is dead" in after
+    assert "@@ look 1" in after
     assert f"@@ status {ID} /app dead the tunnel on port 20049 is dead" in after
     assert "@@ df hung" in after
 
