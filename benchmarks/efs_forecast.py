@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers.efs.forecast import ALARM_DAYS, forecast
+from helpers.efs.forecast import ALARM, ALARM_DAYS, forecast
 
 RESULTS = Path(__file__).parent / "results" / "efs_forecast.md"
 STEP_S = 300
@@ -81,7 +81,7 @@ def theil_sen(trace: Trace) -> Said:
 def ours(trace: Trace) -> Said:
     """The forecast of this project."""
     found = forecast(trace["metered"], trace["standard_bytes"], trace["credit_now"], STEP_S, horizon_days=HORIZON)
-    return Said(found.p50, found.within_30_days >= 0.5, found.p10, found.p90)
+    return Said(found.p50, found.alarm, found.p10, found.p90)
 
 
 METHODS: dict[str, Callable[[Trace], Said]] = {
@@ -136,7 +136,7 @@ def by_kind(found: pd.DataFrame) -> pd.DataFrame:
 LEGEND = f"""\
 `median` and `p90` are of abs(log2(forecast / truth)) over the traces that run out within {HORIZON} days; no method is
 counted as later than {HORIZON} days or earlier than {SHORTEST}. `missed` are traces that run out within {ALARM_DAYS} days without an alarm,
-`false alarms` the opposite; `forecast()` warns where at least half of its paths run out by then. `band holds it` is
+`false alarms` the opposite; `forecast()` warns where at least {ALARM:.0%} of its paths run out by then. `band holds it` is
 how often the 80 % band held the day (a trace that outlasts the horizon has the day inf), over all traces and over those
 that run out."""
 

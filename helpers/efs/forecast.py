@@ -21,13 +21,13 @@ DAY = 86_400
 BLOCKS = 8  # of a day: balances are followed every three hours
 LEAST_DAYS = 3
 WEEK = 7
-ALARM_DAYS = 30
+ALARM_DAYS, ALARM = 30, 0.75  # a warning is due where this share of the paths runs out within these days
 
-# What is thought before a day is seen. Logarithms of daily bytes; the first five in units of the noise between days.
-LEVEL, WEEKDAY, GROWTH, JUMP = 40.0, 2.5, 0.035, 6.0
+# What is thought before a day is seen. Logarithms of daily bytes; these five in units of the noise between days.
+LEVEL, WEEKDAY, WEEKEND, GROWTH, JUMP = 40.0, 2.5, 6.0, 0.035, 6.0
 GROWTH_MEAN = 0.010  # a day, where there is growth: demand grows more often than it shrinks
-NOISE_SHAPE, NOISE_SCALE = 2.0, 0.08  # of the inverse gamma distribution of the noise's variance
-P_GROWTH, P_JUMP, P_LOUD = 0.15, 0.30, 0.15
+NOISE_SHAPE, NOISE_SCALE = 5.0, 0.2  # of the inverse gamma distribution of the noise's variance
+P_WEEKEND, P_GROWTH, P_JUMP, P_LOUD = 0.8, 0.15, 0.30, 0.15
 JUMPS_BACK = 14  # days within which a jump is looked for
 
 Floats = NDArray[np.float64]
@@ -48,6 +48,11 @@ class Forecast:
     horizon_days: int
     days: Floats
     note: str = ""
+
+    @property
+    def alarm(self) -> bool:
+        """Whether a warning is due: at least three quarters of the paths run out within 30 days."""
+        return self.within_30_days >= ALARM
 
 
 def forecast(
@@ -154,28 +159,40 @@ def _season(day: NDArray[np.int_]) -> Floats:
     return (day[:, None] % WEEK == np.arange(WEEK)).astype(np.float64)
 
 
-@lru_cache(maxsize=8)
-def _explanations(days: int) -> tuple[_Explanation, ...]:
-    """All explanations of a history of some days: with growth or not; with a jump that stays, a loud day, or neither."""
+def _weeks() -> list[tuple[Floats, float]]:
+    """The covariance of the days of the week and its probability: two days apart from the others, or each its own."""
+    pairs = [np.isin(np.arange(WEEK), [first, (first + 1) % WEEK]).astype(np.float64) for first in range(WEEK)]
+    weekends = [(WEEKEND**2 * np.outer(pair, pair), P_WEEKEND / WEEK) for pair in pairs]
+    return [(WEEKDAY**2 * np.eye(WEEK), 1 - P_WEEKEND), *weekends]
+
+
+def _events(days: int) -> list[tuple[NDArray[np.bool_], float, float]]:
+    """The days of an event, its probability, and 1 where it stays: none, a jump, or a loud day."""
     day = np.arange(days)
-    common = np.column_stack([np.ones(days), _season(day)])
     back = min(JUMPS_BACK, days - 1)
     jumps = [(day >= days - recent, P_JUMP / back, 1.0) for recent in range(1, back + 1)]
     loud = [(day == one, P_LOUD / days, 0.0) for one in day]
-    still = (np.zeros(days), 1 - P_JUMP - P_LOUD, 0.0)
+    return [(day < 0, 1 - P_JUMP - P_LOUD, 0.0), *jumps, *loud]
+
+
+@lru_cache(maxsize=8)
+def _explanations(days: int) -> tuple[list[_Explanation], Floats, Floats]:
+    """All explanations of a history of some days, and of all of them the centres and the inverses, stacked."""
+    day = np.arange(days)
     made = []
-    for event, p_event, stays in [still, *jumps, *loud]:
-        for growth, p_growth in ((0.0, 1 - P_GROWTH), (GROWTH, P_GROWTH)):
-            columns = np.column_stack([common, day - (days - 1.0), event])
-            scales = np.array([LEVEL, *[WEEKDAY] * WEEK, growth, JUMP if event.any() else 0.0])
-            centre = np.zeros(len(scales))
-            centre[-2] = GROWTH_MEAN if growth else 0.0
-            made.append(_solved(columns, stays, scales, centre, np.log(p_event * p_growth)))
-    return tuple(made)
+    for event, p_event, stays in _events(days):
+        columns = np.column_stack([np.ones(days), _season(day), day - (days - 1.0), event])
+        for week, p_week in _weeks():
+            for growth, p_growth in ((0.0, 1 - P_GROWTH), (GROWTH, P_GROWTH)):
+                prior = np.diag([LEVEL**2, *np.zeros(WEEK), growth**2, JUMP**2])
+                prior[1 : 1 + WEEK, 1 : 1 + WEEK] = week
+                centre = np.zeros(len(prior))
+                centre[-2] = GROWTH_MEAN if growth else 0.0
+                made.append(_solved(columns, stays, prior, centre, np.log(p_event * p_week * p_growth)))
+    return made, np.array([each.columns @ each.centre for each in made]), np.array([each.inverse for each in made])
 
 
-def _solved(columns: Floats, stays: float, scales: Floats, centre: Floats, log_prior: float) -> _Explanation:
-    prior = np.diag(scales**2)
+def _solved(columns: Floats, stays: float, prior: Floats, centre: Floats, log_prior: float) -> _Explanation:
     covariance = columns @ prior @ columns.T + np.eye(len(columns))
     inverse = np.linalg.inv(covariance)
     gain = prior @ columns.T @ inverse
@@ -187,10 +204,10 @@ def _solved(columns: Floats, stays: float, scales: Floats, centre: Floats, log_p
 def _futures(logs: Floats, horizon: int, paths: int, chance: np.random.Generator) -> Floats:
     """Logarithms of daily demand that may come, (horizon, paths)."""
     days = len(logs)
-    explanations = _explanations(days)
+    explanations, centres, inverses = _explanations(days)
     off = logs.mean()  # so that the level's prior is about zero
-    rests = [logs - off - each.columns @ each.centre for each in explanations]
-    misfits = np.array([NOISE_SCALE + 0.5 * rest @ each.inverse @ rest for each, rest in zip(explanations, rests, strict=True)])
+    rests = logs - off - centres
+    misfits = NOISE_SCALE + 0.5 * (rests[:, None, :] @ inverses @ rests[:, :, None])[:, 0, 0]
     shape = NOISE_SHAPE + days / 2
     weights = np.array([each.log_weight for each in explanations]) - shape * np.log(misfits)
     weights = np.exp(weights - weights.max())
