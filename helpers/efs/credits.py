@@ -6,6 +6,8 @@ rates bytes a second; only `ValueInStandard` of a file system's size counts.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,8 +101,6 @@ def simulate_credits(
     gain, cap = _limits(standard_bytes, step_seconds, steps, systems)
     credit = np.full(systems, INITIAL_CREDIT) if initial_credit is None else _each(initial_credit, systems)
     flat, into = used.reshape(steps, systems), balances.reshape(steps, systems)
-    if not np.shares_memory(into, balances) and balances.size:
-        raise RunbookError("`out` is not contiguous.", "Give an array as numpy.empty makes it.")
     _run(flat, gain, cap, credit, into)
     if steps and np.isnan(into[-1]).any():  # a missing value stays missing to the end
         raise RunbookError("`metered` has missing values.", "Where CloudWatch has no datapoint of a metered file system, give 0.")
@@ -151,8 +151,9 @@ def _steps_numpy(used: NDArray[Any], gain: Floats, cap: Floats, credit: Floats, 
 
 
 if numba is not None:
+    KEEP = os.access(Path(__file__).parent, os.W_OK)  # compiled code, where there is a place for it
 
-    @numba.njit(cache=True, error_model="numpy")
+    @numba.njit(cache=KEEP, error_model="numpy")
     def _steps_numba(used, gain, cap, credit, into):  # type: ignore[no-untyped-def]
         """The same, in one pass over memory; a comparison with a missing value is false, so that it stays missing."""
         steps, systems = used.shape
@@ -174,7 +175,7 @@ if numba is not None:
                     credit[system] = left
                     into[step, system] = left
 
-    @numba.njit(cache=True, error_model="numpy")
+    @numba.njit(cache=KEEP, error_model="numpy")
     def _steps_of_one(used, gain, cap, credit, into):  # type: ignore[no-untyped-def]
         """The same for one file system: nothing to do side by side, so that branches which seldom change are faster."""
         for step in range(used.shape[0]):
