@@ -71,8 +71,10 @@ class Efs:
             self._server = nfs.NfsServer(self._directory / "efs", names=(host,), listen=(self._address, NFS_PORT))
         except nfs.NfsServerFailed as error:
             return str(error)
-        for folder in folders:
-            (self._server.export / folder.strip("/")).mkdir(parents=True, exist_ok=True)
+        for folder in ("", *folders):
+            served = self._server.export / folder.strip("/")
+            served.mkdir(parents=True, exist_ok=True)
+            served.chmod(0o755)  # the cloud's own umask shuts everybody out
         with (self._directory / BUNDLE_FILE).open("a") as bundle:
             bundle.write("\n" + self._server.ca_file.read_text())
         return ""
