@@ -193,9 +193,9 @@ def _zones(targets: Iterable[MountTarget], hosts: list[Host]) -> Iterator[Check]
         return
     if not hosts:
         yield Check(name, "pass", f"there is one in {', '.join(sorted(zones))}; mount in one of these zones")
-    for host in hosts:
-        found = f"{host.id} is in {host.zone}, mount targets are in {', '.join(sorted(zones))}"
-        yield Check(name, "pass", found) if host.zone in zones else Check(name, "fail", f"{found}.", remedy)
+        return
+    found = [(host.zone in zones, f"{host.id} is in {host.zone}") for host in hosts]
+    yield from _hosts_checked(name, found, f", mount targets are in {', '.join(sorted(zones))}", remedy)
 
 
 def _groups(aws: Aws, targets: Iterable[MountTarget], hosts: list[Host]) -> Iterator[Check]:
@@ -214,12 +214,22 @@ def _groups(aws: Aws, targets: Iterable[MountTarget], hosts: list[Host]) -> Iter
         yield Check("TCP 2049 is closed to the world", "warn", f"{', '.join(sorted(ranges & EVERYONE))} may connect", remedy)
     if not hosts:
         yield Check(name, "pass", f"from {', '.join(sorted(sources | ranges))}; whether this machine is among them the probe shows")
+        return
+    found = []
     for host in hosts:
         inside = sources & set(host.groups)
-        if inside or any(_within(host.address, one) for one in ranges):
-            yield Check(name, "pass", f"from {host.id}, {', '.join(sorted(inside)) or f'by its address {host.address}'}")
-        else:
-            yield Check(name, "fail", f"not from {host.id} ({', '.join(host.groups)}).", remedy)
+        let_in = bool(inside) or any(_within(host.address, one) for one in ranges)
+        by = ", ".join(sorted(inside)) or f"its address {host.address}"
+        found.append((let_in, f"from {host.id} by {by}" if let_in else f"not from {host.id} ({', '.join(host.groups)})"))
+    yield from _hosts_checked(name, found, "", remedy)
+
+
+def _hosts_checked(name: str, found: list[tuple[bool, str]], more: str, remedy: str) -> Iterator[Check]:
+    """One check for the hosts that are good, and one for those that are not."""
+    for outcome, end in (("pass", ""), ("fail", ".")):
+        told = [text for good, text in found if good is (outcome == "pass")]
+        if told:
+            yield Check(name, outcome, "; ".join(told) + more + end, remedy if outcome == "fail" else "")
 
 
 def _is_nfs(rule: dict[str, Any]) -> bool:
@@ -240,11 +250,11 @@ def _reached(aws: Aws, hosts: list[Host]) -> Iterator[Check]:
     asked = [{"Key": "InstanceIds", "Values": [host.id for host in hosts]}]
     pages = aws.client("ssm").get_paginator("describe_instance_information").paginate(Filters=asked)
     status = {one["InstanceId"]: one["PingStatus"] for page in pages for one in page["InstanceInformationList"]}
-    for host in hosts:
-        found = f"{host.id} is {host.state}, its agent is {status.get(host.id, 'not registered')}"
-        good = host.state == "running" and status.get(host.id) == "Online"
-        remedy = "It must run, with the SSM agent and an instance profile with AmazonSSMManagedInstanceCore."
-        yield Check(name, "pass", found) if good else Check(name, "fail", f"{found}.", remedy)
+    found = [
+        (host.state == "running" and status.get(host.id) == "Online", f"{host.id} is {host.state}, its agent is {status.get(host.id, 'not registered')}")
+        for host in hosts
+    ]  # fmt: skip
+    yield from _hosts_checked(name, found, "", "It must run, with the SSM agent and an instance profile with AmazonSSMManagedInstanceCore.")
 
 
 def _policy(aws: Aws, target: Target, point: dict[str, Any]) -> Check:
