@@ -1,0 +1,1 @@
+"""EFS in the local cloud: what stands behind its mount targets."""
