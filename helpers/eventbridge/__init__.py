@@ -13,6 +13,7 @@ from helpers.eventbridge.patterns import InvalidPattern, Pattern, parse
 from helpers.eventbridge.preview import Preview, preview
 from helpers.eventbridge.rule_change import correct
 from helpers.eventbridge.rules import describe_rule, list_rules, list_targets, rules_table, targets_table
+from helpers.eventbridge.scan import ScanResult, scan
 from helpers.eventbridge.schedules import InvalidSchedule, describe_schedule, firings_table, next_firings
 from helpers.eventbridge.slack import amplify_message
 from helpers.eventbridge.survey import survey
@@ -31,6 +32,7 @@ __all__ = [
     "NotDelivered",
     "Pattern",
     "Preview",
+    "ScanResult",
     "amplify_message",
     "as_delivered",
     "attach",
@@ -59,6 +61,7 @@ __all__ = [
     "render",
     "rule_health",
     "rules_table",
+    "scan",
     "survey",
     "target_checks",
     "target_input",
