@@ -64,7 +64,8 @@ def require_reached(job: Job, found: Survey, probed: Probe) -> str:
     Of hosts it tells nothing certain, as they see another network; nor of a mount with an identity, which the probe has not.
     """
     if probed.ok:
-        return f"{found.path} answers over TLS in {probed.ms:.0f} ms."
+        name = f" DNS here does not know {found.target.host}: its mount target {found.address} was asked."
+        return f"{found.path} answers over TLS in {probed.ms:.0f} ms." + name * probed.target.startswith(f"{found.address}:")
     failed = next(row for row in probed.rows if row.ok is False)
     if job.hosts:
         return f"From this machine {probed.code}: {failed.found}. The hosts see the network of their own."
