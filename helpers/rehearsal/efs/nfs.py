@@ -14,6 +14,8 @@ from types import TracebackType
 # Imported from within the rehearsal only, which is what the rehearsal extra is installed for.
 import trustme
 
+from helpers.rehearsal.servers import guard
+
 HOST = "127.0.0.1"
 PLUGINS = Path("/usr/lib/x86_64-linux-gnu/ganesha"), Path("/usr/lib/aarch64-linux-gnu/ganesha"), Path("/usr/lib/ganesha")
 PACKAGES = "nfs-ganesha nfs-ganesha-vfs stunnel4"  # of Debian
@@ -125,8 +127,7 @@ class NfsServer:
         self._run([_program("stunnel"), config], self.tls_port, log, self.tls_host)
 
     def _run(self, command: Sequence[object], port: int, log: Path, host: str = HOST) -> None:
-        with (self.directory / "output.log").open("ab") as output:
-            process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = guard.start([str(part) for part in command], self.directory)
         self._processes.append(process)
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not _accepts(port, host):
@@ -169,3 +170,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    guard.forget(process.pid)

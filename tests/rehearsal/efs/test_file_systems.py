@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -174,3 +177,26 @@ def test_without_the_packages_the_mount_target_refuses_and_the_scenario_says_whi
     assert server._serve("fs-0.efs.x.amazonaws.com", []) == "No ganesha.nfsd is installed here."
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((server._address, 2049), timeout=2)
+
+
+@pytest.mark.skipif(bool(nfs.missing()), reason=nfs.missing())
+def test_a_cloud_that_is_killed_leaves_no_nfs_server_behind(tmp_path: Path) -> None:
+    cloud = clouds.up(tmp_path / "killed")
+    made = scenario.SCENARIOS["efs_mount"](cloud)
+    efs = scenario.Access(cloud.environment()).client("efs")
+    targets = efs.describe_mount_targets(FileSystemId=made.ids["web-content"])["MountTargets"]
+    address = next(one["IpAddress"] for one in targets if one["IpAddress"].startswith("127."))
+    socket.create_connection((address, 2049), timeout=5).close()
+    os.kill(cloud.pid, signal.SIGKILL)
+    until = time.monotonic() + 30
+    while _listens(address):
+        assert time.monotonic() < until, "the server outlives its cloud"
+        time.sleep(0.1)
+
+
+def _listens(address: str) -> bool:
+    try:
+        socket.create_connection((address, 2049), timeout=2).close()
+    except OSError:
+        return False
+    return True
