@@ -143,8 +143,13 @@ def mount(target: Target, hosts: Sequence[str] = (), *, ssm: Any = None, runner:
     Where this machine's mount command ends without a clear word, the probe says more. A host where the same file system is mounted at the mount point already is left as it is. Raises RunbookError where a host
     fails, with the diagnosis, and where it cannot mount at all, with the commands for one that can.
     """
+    return try_mount(target, hosts, ssm=ssm, runner=runner).or_fail()
+
+
+def try_mount(target: Target, hosts: Sequence[str] = (), *, ssm: Any = None, runner: Runner = run_here) -> Results:
+    """Mount as `mount` does, but leave it to the caller what to make of hosts that failed."""
     outcomes = run_on(hosts, mount_script(target), what="Mount", seconds=MOUNT_S + 10, ssm=ssm, runner=runner)
-    return Results(tuple(_mounted(target, outcome) for outcome in outcomes)).or_fail()
+    return Results(tuple(_mounted(target, outcome) for outcome in outcomes))
 
 
 def prove(target: Target, hosts: Sequence[str] = (), *, ssm: Any = None, runner: Runner = run_here) -> Results:

@@ -95,6 +95,13 @@ class Cloud:
         """
         self._ask("emit", {"events": [dict(event) for event in events], "bus": bus, "past": past})
 
+    def seed_file_systems(self, ids: Mapping[str, str], served: str, folders: Sequence[str]) -> dict[str, str]:
+        """Give file systems (name: id) sizes and metrics, and the one called `served` an NFS server with these folders where it can be had.
+
+        Returns its address, and under "missing" why there is none.
+        """
+        return self._ask("file-systems", {"file_systems": dict(ids), "served": served, "folders": list(folders)}, 60.0)
+
     def fail(self, node: str) -> int:
         """Kill the process of a node ("sessions-001"), as a failing machine does, and return its id.
 

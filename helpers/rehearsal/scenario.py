@@ -33,6 +33,7 @@ from helpers.rehearsal.login import words_of
 
 if TYPE_CHECKING:
     from helpers.rehearsal.cloud import Cloud
+    from helpers.rehearsal.efs.scenario import FileSystems
     from helpers.rehearsal.eventbridge.scenario import EventScenario
 
 GROUP = "sessions"
@@ -266,8 +267,18 @@ def eventbridge_debug(cloud: Cloud, **options: Any) -> EventScenario:
     return scenario.ensure(cloud, **options)
 
 
+def file_systems(cloud: Cloud, *, fresh: bool = False, **_: Any) -> FileSystems:
+    """Ensure the file systems that runbooks/efs_mount.ipynb and the notebooks on EFS look at."""
+    from helpers.rehearsal.efs import scenario
+
+    return scenario.ensure(cloud, fresh=fresh)
+
+
 # The scenario of each runbook that has one, by the runbook's name.
-SCENARIOS: dict[str, Callable[..., Scenario | EventScenario]] = {
+SCENARIOS: dict[str, Callable[..., Scenario | EventScenario | FileSystems]] = {
+    "efs_credits": file_systems,
+    "efs_fleet": file_systems,
+    "efs_mount": file_systems,
     "eventbridge_debug": eventbridge_debug,
     "redis_upgrade": redis_upgrade,
     "redis_operations": redis_operations,
@@ -288,6 +299,8 @@ EVENT_PARAMETERS = ("event_bus", "rule", "archive")
 
 def options_of(parameters: Mapping[str, Any], scenario: str = "redis_upgrade") -> dict[str, str]:
     """Return the options of a scenario that a run with these parameters needs; what is empty stays the default."""
+    if SCENARIOS.get(scenario) is file_systems:
+        return {}
     if scenario == "eventbridge_debug":
         return {name: str(parameters[name]) for name in EVENT_PARAMETERS if parameters.get(name)}
     given = {option: str(parameters[name]) for name, option in PARAMETERS.items() if parameters.get(name)}

@@ -143,7 +143,7 @@ class Server:
                 self._process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        _guard.forget(self.pid)
+        guard.forget(self.pid)
         self._process.wait()
 
     def kill(self) -> None:
@@ -165,7 +165,7 @@ class Server:
         for attempt in range(START_ATTEMPTS):
             chosen = port or (free_port_with_bus() if config.get("cluster-enabled") == "yes" else free_port())
             path = self._write_config(chosen, config, replica_of)
-            process = _guard.start([str(self.engine.binary), str(path)], self.directory)
+            process = guard.start([str(self.engine.binary), str(path)], self.directory)
             if self._wait_ready(process, chosen, timeout_s):
                 return chosen, process
             # Somebody took the free port between our look and the server's bind: take another.
@@ -180,7 +180,7 @@ class Server:
         pause_s = 0.005
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                _guard.forget(process.pid)
+                guard.forget(process.pid)
                 return False
             if _answers(port, process.pid, self.login):
                 return True
@@ -188,7 +188,7 @@ class Server:
             pause_s = min(pause_s * 1.5, 0.1)
         process.kill()
         process.wait()
-        _guard.forget(process.pid)
+        guard.forget(process.pid)
         return False
 
     def _write_config(self, port: int, config: dict[str, Any], replica_of: Server | tuple[str, int] | None) -> Path:
@@ -348,4 +348,4 @@ class _Guard:
             pass
 
 
-_guard = _Guard()
+guard = _Guard()

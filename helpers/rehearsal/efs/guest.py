@@ -115,7 +115,7 @@ def run(script: str, directory: Path, cache: Path, seconds: float = 180.0) -> En
 def _boot(image: Path, initial: Path, seconds: float) -> str:
     """Start the machine and return what its console said, until it ends or `seconds` are over."""
     command = [
-        shutil.which("qemu-system-x86_64", path=_path()), "-machine", "q35,accel=tcg", "-bios", "qboot.rom", "-m", "512", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
+        shutil.which("qemu-system-x86_64", path=_path()), "-machine", "q35,accel=tcg", "-cpu", "max", "-bios", "qboot.rom", "-m", "512", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
         "-kernel", image, "-initrd", initial, "-append", "console=ttyS0 quiet panic=-1 tsc=unstable",
         "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap", "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
         "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",

@@ -14,6 +14,8 @@ from types import TracebackType
 # Imported from within the rehearsal only, which is what the rehearsal extra is installed for.
 import trustme
 
+from helpers.rehearsal.servers import guard
+
 HOST = "127.0.0.1"
 PLUGINS = Path("/usr/lib/x86_64-linux-gnu/ganesha"), Path("/usr/lib/aarch64-linux-gnu/ganesha"), Path("/usr/lib/ganesha")
 PACKAGES = "nfs-ganesha nfs-ganesha-vfs stunnel4"  # of Debian
@@ -38,7 +40,7 @@ pid =
 debug = notice
 output = {log}
 [nfs]
-accept = {host}:{tls_port}
+accept = {tls_host}:{tls_port}
 connect = {host}:{port}
 cert = {certificate}
 sslVersionMin = TLSv1.2
@@ -61,17 +63,20 @@ class NfsServer:
     """One export with TLS on `tls_port` and without it on `port`, both answering when the constructor returns.
 
     `directory` holds the configuration, the logs, the certificates and `export`, what is served as `/`. The certificate is of
-    `names`; `ca_file` is the authority to trust. Ends with `stop` or as a context manager.
+    `names`; `ca_file` is the authority to trust; `listen` is the address and port for TLS where they matter. Ends with `stop` or as a context manager.
     Raises NfsServerFailed where the machine lacks the programs, or they do not start.
     """
 
-    def __init__(self, directory: Path, names: Sequence[str] = (HOST, "localhost")) -> None:
+    def __init__(self, directory: Path, names: Sequence[str] = (HOST, "localhost"), listen: tuple[str, int] | None = None) -> None:
         if reason := missing():
             raise NfsServerFailed(reason)
         self.directory, self.export, self.ca_file = directory, directory / "export", directory / "ca.pem"
         for made in (self.export, directory / "recovery"):
             made.mkdir(parents=True, exist_ok=True)
         self.port, self.tls_port = _free_ports(2)
+        self.tls_host = HOST
+        if listen:
+            self.tls_host, self.tls_port = listen
         self._issue(names)
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -118,15 +123,14 @@ class NfsServer:
 
     def _start_stunnel(self) -> None:
         config, log = self.directory / "stunnel.conf", self.directory / "stunnel.log"
-        config.write_text(STUNNEL.format(host=HOST, port=self.port, tls_port=self.tls_port, certificate=self.directory / "server.pem", log=log))
-        self._run([_program("stunnel"), config], self.tls_port, log)
+        config.write_text(STUNNEL.format(host=HOST, port=self.port, tls_host=self.tls_host, tls_port=self.tls_port, certificate=self.directory / "server.pem", log=log))
+        self._run([_program("stunnel"), config], self.tls_port, log, self.tls_host)
 
-    def _run(self, command: Sequence[object], port: int, log: Path) -> None:
-        with (self.directory / "output.log").open("ab") as output:
-            process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    def _run(self, command: Sequence[object], port: int, log: Path, host: str = HOST) -> None:
+        process = guard.start([str(part) for part in command], self.directory)
         self._processes.append(process)
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while not _accepts(port):
+        while not _accepts(port, host):
             if process.poll() is not None or time.monotonic() > deadline:
                 said = log.read_text(errors="replace")[-500:] if log.exists() else "(no log)"
                 raise NfsServerFailed(f"{command[0]} does not answer on port {port}: {said}")
@@ -150,9 +154,9 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _accepts(port: int) -> bool:
+def _accepts(port: int, host: str = HOST) -> bool:
     try:
-        socket.create_connection((HOST, port), timeout=1).close()
+        socket.create_connection((host, port), timeout=1).close()
     except OSError:
         return False
     return True
@@ -166,3 +170,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    guard.forget(process.pid)
