@@ -203,6 +203,51 @@ def rollback(
     raise typer.Exit(result["exit_code"])
 
 
+@app.command()
+def cleanup(
+    run_id: Annotated[str, typer.Argument(metavar="[RUN_ID]", help="Only what this run made, expired or not. [default: what is expired, of any run]")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
+    region: Annotated[str, typer.Option(help="[default: the profile's]")] = "",
+    profile: Annotated[str, typer.Option(help="[default: the default credentials]")] = "",
+    rehearsal: Annotated[bool, typer.Option("--rehearsal", help="Look in the shared local cloud; a rehearsed run's own is found by its RUN_ID.")] = False,
+) -> None:
+    """Find what debugging runs left behind after a crash; with --yes remove it and list again to prove it."""
+    from helpers.aws import connect, explain
+
+    with _cloud_of(run_id, rehearsal):
+        aws = connect(profile=profile, region=region)
+        try:
+            _clean_up(aws, run_id, yes)
+        except Exception as error:
+            raise explain(error) from error
+
+
+def _clean_up(aws: Any, run_id: str, yes: bool) -> None:
+    from helpers.eventbridge import leftovers
+
+    found = leftovers.left_behind(aws, run_id)
+    print(f"account {aws.account}, {aws.region}: {len(found)} left behind{f' by run {run_id}' if run_id else ', expired'}")
+    if found:
+        _print_table(("kind", "name", "run", "expires"), ((one.kind, one.name, one.run_id, one.expires) for one in found))
+    if found and yes:
+        leftovers.remove_all(aws, found)
+        print(f"removed: {len(found)}; a new listing has {len(leftovers.left_behind(aws, run_id))}")
+    elif found:
+        print("nothing was removed: --yes removes them")
+
+
+def _cloud_of(run_id: str, shared: bool) -> contextlib.AbstractContextManager[None]:
+    """The local cloud that a rehearsed run is on, or the shared one, for as long as it is used; else the account of the AWS settings."""
+    from helpers.runbook import store
+
+    known = store.read_json(store.runs_directory() / _checked_run_id(run_id) / "run.json") if run_id else None
+    if not shared and (known is None or known["mode"] != "rehearse"):
+        return contextlib.nullcontext()
+    from helpers.rehearsal import rehearse as rehearsal
+
+    return rehearsal.at(None if shared else store.runs_directory().resolve() / run_id)
+
+
 def _launch(runbook: Runbook, values: dict[str, Any], run_id: str) -> int:
     """Execute one run, with its local cloud in a rehearsal; prints where its files are; returns its exit code."""
     from helpers.runbook import store

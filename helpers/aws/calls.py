@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
@@ -63,6 +64,7 @@ class Watch:
 _watch: Watch | None = None
 _hooked: WeakSet[BaseClient] = WeakSet()
 _make_api_call = BaseClient._make_api_call
+_peeking: ContextVar[bool] = ContextVar("peeking", default=False)
 
 
 def watch(new: Watch | None) -> None:
@@ -83,6 +85,16 @@ def unguarded() -> Iterator[None]:
     finally:
         if _watch:
             _watch.on_write = held
+
+
+@contextlib.contextmanager
+def peeking() -> Iterator[None]:
+    """Record calls as reads that only look, whatever their name says (ReceiveMessage of messages that are left where they are); a plan sends none of them."""
+    token = _peeking.set(True)
+    try:
+        yield
+    finally:
+        _peeking.reset(token)
 
 
 def planned_world() -> PlannedWorld | None:
@@ -139,7 +151,8 @@ def _before(model: Any, context: dict, **_: Any) -> tuple[AWSResponse, dict] | N
         return None
     service, operation = model.service_model.service_name, model.name
     parameters = context.get("runbook_parameters", {})
-    call = Call(service, operation, resource_name(model, parameters), is_write(service, operation), _shown(model, parameters))
+    write = is_write(service, operation) and not (_peeking.get() and _watch.plan is None)
+    call = Call(service, operation, resource_name(model, parameters), write, _shown(model, parameters))
     context["runbook_call"] = call
     if call.write and _watch.on_write:
         _watch.on_write(call)

@@ -48,7 +48,7 @@ def error_code(error: Exception) -> str:
 def is_not_found(error: Exception) -> bool:
     """True where the service says that the thing asked for does not exist."""
     code = error_code(error)
-    return "NotFound" in code or code in {"404", "NoSuchKey", "NoSuchBucket", "NoSuchBucketPolicy"}
+    return "NotFound" in code or code in {"404", "NoSuchEntity", "NoSuchKey", "NoSuchBucket", "NoSuchBucketPolicy", "QueueDoesNotExist"} or code.endswith(".NonExistentQueue")
 
 
 def explain(error: Exception) -> RunbookError:

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ class Cloud:
     def settings(self, **changes: Any) -> dict[str, Any]:
         """Change settings of the cloud and return all of them.
 
-        refuse_client_pause: bool; fail_next: list of the outcomes of `fail_next` that are still to come.
+        refuse_client_pause: bool; fail_next: list of the outcomes of `fail_next` that are still to come;
+        deploy_every_s: float, how often Amplify deploys by itself, in seconds (0: never).
         """
         return self._ask("settings", changes)
 
@@ -86,6 +87,13 @@ class Cloud:
     def status(self) -> dict[str, Any]:
         """Return pid, endpoint, settings, replication groups and lone cache clusters with their servers."""
         return self._ask("status", {})
+
+    def emit(self, events: Sequence[Mapping[str, Any]], *, bus: str = "default", past: bool = False) -> None:
+        """Put whole events on a bus as AWS services do, whatever their source; `past` ones go to its archives alone.
+
+        An event needs source, detail-type and detail. Raises CloudFailed where one has not.
+        """
+        self._ask("emit", {"events": [dict(event) for event in events], "bus": bus, "past": past})
 
     def fail(self, node: str) -> int:
         """Kill the process of a node ("sessions-001"), as a failing machine does, and return its id.

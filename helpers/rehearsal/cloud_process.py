@@ -1,4 +1,4 @@
-"""The process of a local cloud: MiniStack served on the loopback, with our ElastiCache in it."""
+"""The process of a local cloud: MiniStack served on the loopback, with our ElastiCache and EventBridge in it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from typing import Any
 from helpers.rehearsal.cloud import ACCOUNT, BUNDLE_FILE, FACTS_FILE, MAX_HOURS, REGION, TOKEN_HEADER
 from helpers.rehearsal.elasticache import failover
 from helpers.rehearsal.elasticache.api import Fault
+from helpers.rehearsal.eventbridge import service as events
+from helpers.rehearsal.eventbridge.amplify import Amplify
 from helpers.rehearsal.servers import HOST, write_private
 
 App = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -87,6 +89,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     service.certificates.write_bundle(directory / BUNDLE_FILE)
     ministack.app.SERVICE_HANDLERS["elasticache"] = service.handle
     stricter.install(ministack.app.SERVICE_HANDLERS)
+    amplify = events.install(ministack.app.SERVICE_HANDLERS)
     facts = {
         "endpoint": endpoint,
         "pid": os.getpid(),
@@ -105,13 +108,15 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     config.graceful_timeout = 1
     config.loglevel = "WARNING"
     config.accesslog = None
-    control = Control(ministack.app.app, service, facts, stopping)
+    control = Control(ministack.app.app, service, amplify, facts, stopping)
     asyncio.get_running_loop().run_in_executor(None, service.storage.client, "s3")
     watch = asyncio.create_task(_watch(directory, facts, hours, service, stopping))
+    deployments = asyncio.create_task(amplify.deploy_by_itself())
     try:
         await serve(control, config, shutdown_trigger=stopping.wait)  # type: ignore[arg-type]
     finally:
         watch.cancel()
+        deployments.cancel()
         await asyncio.to_thread(service.close)
         shutil.rmtree(state, ignore_errors=True)
         _withdraw(directory, facts)
@@ -141,9 +146,10 @@ def _withdraw(directory: Path, facts: dict[str, Any]) -> None:
 class Control:
     """MiniStack's application, with a few control requests of our own before it."""
 
-    def __init__(self, inner: App, service: Any, facts: dict[str, Any], stopping: asyncio.Event) -> None:
+    def __init__(self, inner: App, service: Any, amplify: Amplify, facts: dict[str, Any], stopping: asyncio.Event) -> None:
         self._inner = inner
         self._service = service
+        self._amplify = amplify
         self._facts = facts
         self._stopping = stopping
 
@@ -174,7 +180,14 @@ class Control:
                 if "refuse_client_pause" in changes:
                     refuse = bool(changes["refuse_client_pause"])
                     await asyncio.to_thread(self._service.refuse_client_pause, refuse)
+                if "deploy_every_s" in changes:
+                    self._amplify.every_s = float(changes["deploy_every_s"])
                 await _reply(send, 200, self._settings())
+            case "emit":
+                try:
+                    await _reply(send, 200, {"emitted": events.emit(json.loads(body))})
+                except (ValueError, TypeError, KeyError) as error:
+                    await _reply(send, 400, {"error": f"These are no events: {error}"})
             case "fail":
                 node = str(json.loads(body)["node"])
                 try:
@@ -192,6 +205,7 @@ class Control:
         return {
             "refuse_client_pause": self._service.nodes.refuse_client_pause,
             "fail_next": self._service.faults.ordered,
+            "deploy_every_s": self._amplify.every_s,
         }
 
     def _status(self) -> dict[str, Any]:

@@ -50,6 +50,21 @@ def on_its_cloud(runbook: str, parameters: Mapping[str, Any], run_directory: Pat
         release(run_directory)
 
 
+@contextlib.contextmanager
+def at(run_directory: Path | None = None) -> Iterator[None]:
+    """Lead this process to the cloud of a run, or to the shared one, as it stands. Raises `RunbookError` where it does not run."""
+    record = store.read_json(run_directory / RECORD) if run_directory else None
+    cloud = clouds.attach(Path(record["cloud"]) if record else SHARED)
+    if cloud is None:
+        raise RunbookError("That local cloud does not run, so nothing is left in it.", "`runbook cloud status` shows those that run.")
+    before = dict(os.environ)
+    try:
+        _become(kernel_environment({**cloud.environment(), **_no_proxy()}))
+        yield
+    finally:
+        _become(before)
+
+
 def _become(environment: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
@@ -174,7 +189,7 @@ def _seed(cloud: clouds.Cloud, name: str, parameters: Mapping[str, Any], *, fres
     if name not in SCENARIOS:
         raise RunbookError(f"There is no scenario {name!r}.", f"Choose {', '.join(SCENARIOS)} or none.")
     try:
-        made = SCENARIOS[name](cloud, fresh=fresh, **options_of(parameters))
+        made = SCENARIOS[name](cloud, fresh=fresh, **options_of(parameters, name))
     except ScenarioFailed as error:
         raise RunbookError(str(error)) from error
     except ClientError as error:

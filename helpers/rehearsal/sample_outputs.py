@@ -16,11 +16,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import nbformat
+from nbclient import NotebookClient
+
 from helpers.aws.errors import RunbookError
 from helpers.rehearsal import rehearse
 from helpers.runbook import parameters
 
-DIGEST = "outputs_of"  # in the notebook's metadata, under `runbook`
+DIGEST = "outputs_of"  # in the notebook's metadata, under `runbook` where that is
 
 
 def refresh(name: str) -> Path:
@@ -29,18 +32,31 @@ def refresh(name: str) -> Path:
     Raises `RunbookError` where the rehearsal does not end as done; the notebook is then left alone.
     """
     path = parameters.find(name)
+    if "runbook" not in json.loads(path.read_text(encoding="utf-8"))["metadata"]:
+        return _keep(path, _executed(path))
     with tempfile.TemporaryDirectory() as folder:
         result = rehearse.execute(path, {"mode": "rehearse"}, Path(folder).resolve() / "sample")
         if result.status != "done":
             raise RunbookError(f"The rehearsal of {name} ended as {result.status}: {result.error}", "Mend it first: `./run rehearse` shows it.")
         executed = json.loads(result.output.read_text(encoding="utf-8"))
+    return _keep(path, executed)
+
+
+def _executed(path: Path) -> dict[str, Any]:
+    """A notebook that needs no cloud, executed with its own parameters."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parents[1])}}).execute()
+    return notebook
+
+
+def _keep(path: Path, executed: dict[str, Any]) -> Path:
     notebook = json.loads(path.read_text(encoding="utf-8"))
     outputs = {cell["id"]: cell for cell in executed["cells"] if cell["cell_type"] == "code"}
     for number, cell in enumerate((cell for cell in notebook["cells"] if cell["cell_type"] == "code"), 1):
         ran = outputs[cell["id"]]
         cell["execution_count"] = number
         cell["outputs"] = [{**one, "execution_count": number} if "execution_count" in one else one for one in ran["outputs"]]
-    notebook["metadata"]["runbook"][DIGEST] = digest(notebook)
+    notebook["metadata"].get("runbook", notebook["metadata"])[DIGEST] = digest(notebook)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial, path)

@@ -33,6 +33,7 @@ from helpers.rehearsal.login import words_of
 
 if TYPE_CHECKING:
     from helpers.rehearsal.cloud import Cloud
+    from helpers.rehearsal.eventbridge.scenario import EventScenario
 
 GROUP = "sessions"
 BUCKET = "sessions-backup"
@@ -258,8 +259,19 @@ def redis_operations(cloud: Cloud, *, fresh: bool = False, keys: int = 40_000, *
     return ensure(cloud.environment(), directory=cloud.directory, fresh=True, keys=keys, **options) if gone else found
 
 
+def eventbridge_debug(cloud: Cloud, **options: Any) -> EventScenario:
+    """Ensure the scenario of runbooks/eventbridge_debug.ipynb in a cloud; `options` as for `eventbridge.scenario.ensure`."""
+    from helpers.rehearsal.eventbridge import scenario
+
+    return scenario.ensure(cloud, **options)
+
+
 # The scenario of each runbook that has one, by the runbook's name.
-SCENARIOS: dict[str, Callable[..., Scenario]] = {"redis_upgrade": redis_upgrade, "redis_operations": redis_operations}
+SCENARIOS: dict[str, Callable[..., Scenario | EventScenario]] = {
+    "eventbridge_debug": eventbridge_debug,
+    "redis_upgrade": redis_upgrade,
+    "redis_operations": redis_operations,
+}
 
 # What a scenario takes over from the parameters of a run, by the parameters' names.
 PARAMETERS = {
@@ -271,10 +283,13 @@ PARAMETERS = {
     "read_only_parameter": "read_only_parameter",
     "application_report": "report",
 }
+EVENT_PARAMETERS = ("event_bus", "rule", "archive")
 
 
-def options_of(parameters: Mapping[str, Any]) -> dict[str, str]:
+def options_of(parameters: Mapping[str, Any], scenario: str = "redis_upgrade") -> dict[str, str]:
     """Return the options of a scenario that a run with these parameters needs; what is empty stays the default."""
+    if scenario == "eventbridge_debug":
+        return {name: str(parameters[name]) for name in EVENT_PARAMETERS if parameters.get(name)}
     given = {option: str(parameters[name]) for name, option in PARAMETERS.items() if parameters.get(name)}
     # Where a run is not told of a report it looks for it in the default bucket, whatever bucket it exports to.
     return given if "application_report" in parameters else {"report": f"s3://{BUCKET}/{REPORT_KEY}", **given}

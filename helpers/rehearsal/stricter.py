@@ -37,8 +37,8 @@ def _secrets_manager(inner: Handler) -> Handler:
         there = secret["Versions"].get(token) if secret else None
         if there is not None:
             if any(there.get(part) != asked.get(part) for part in ("SecretString", "SecretBinary")):
-                return _refuse("ResourceExistsException", f"A resource with the ID {token} already exists.", 400)
-            return _json({"ARN": secret["ARN"], "Name": secret["Name"], "VersionId": token, "VersionStages": there["Stages"]})
+                return refuse("ResourceExistsException", f"A resource with the ID {token} already exists.", 400)
+            return reply({"ARN": secret["ARN"], "Name": secret["Name"], "VersionId": token, "VersionStages": there["Stages"]})
         answer = await inner(method, path, headers, body, query)
         if answer[0] == 200:
             for label in set(asked.get("VersionStages", [])) - {CURRENT}:
@@ -60,12 +60,12 @@ def _appconfig(inner: Handler) -> Handler:
         if versions and method == "POST" and (known := headers.get("latest-version-number")):
             latest = service._latest_hosted_version_number(*versions.groups())
             if int(known) != latest:
-                return _refuse("ConflictException", f"The latest version number is {latest}, not {known}.", 409)
+                return refuse("ConflictException", f"The latest version number is {latest}, not {known}.", 409)
         if deployments and method == "POST":
             asked = json.loads(body or b"{}")
             key = f"{deployments[1]}/{asked.get('ConfigurationProfileId')}/{asked.get('ConfigurationVersion')}"
             if key not in service._hosted_versions:
-                return _refuse("ResourceNotFoundException", f"Configuration version {asked.get('ConfigurationVersion')} not found", 404)
+                return refuse("ResourceNotFoundException", f"Configuration version {asked.get('ConfigurationVersion')} not found", 404)
         if method == "GET" and (versions or deployments):
             return await _paged(inner, method, path, headers, body, query, service)
         return await inner(method, path, headers, body, query)
@@ -86,7 +86,7 @@ async def _paged(inner: Handler, method: str, path: str, headers: dict[str, str]
     page: dict[str, Any] = {"Items": items[start : start + size]}
     if start + size < len(items):
         page["NextToken"] = str(start + size)
-    return _json(page)
+    return reply(page)
 
 
 def _route53(inner: Handler) -> Handler:
@@ -121,7 +121,7 @@ def _ssm(inner: Handler) -> Handler:
         asked = json.loads(body) if headers.get("x-amz-target", "").endswith(".PutParameter") else {}
         pattern = asked.get("AllowedPattern")
         if pattern and not re.search(pattern, asked.get("Value", "")):
-            return _refuse("ParameterPatternMismatchException", f"Parameter value, cannot be validated against allowedPattern: {pattern}", 400)
+            return refuse("ParameterPatternMismatchException", f"Parameter value, cannot be validated against allowedPattern: {pattern}", 400)
         return await inner(method, path, headers, body, query)
 
     return handle
@@ -132,10 +132,12 @@ def _first(query: Any, name: str) -> str:
     return value[0] if isinstance(value, list) else value
 
 
-def _json(content: dict[str, Any]) -> Answer:
+def reply(content: dict[str, Any]) -> Answer:
+    """Return the answer of a JSON service to a request that it grants."""
     return 200, {"Content-Type": "application/json"}, json.dumps(content).encode()
 
 
-def _refuse(code: str, message: str, status: int) -> Answer:
+def refuse(code: str, message: str, status: int) -> Answer:
+    """Return the answer of a JSON service to a request that it refuses, with its error code."""
     body = json.dumps({"__type": code, "Code": code, "Message": message, "message": message}).encode()
     return status, {"Content-Type": "application/json", "x-amzn-errortype": code}, body

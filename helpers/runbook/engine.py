@@ -150,6 +150,11 @@ class Run:
             del os.environ[name]  # a profile or an endpoint of one service that stayed would lead to a real account
         os.environ.update(json.loads(done.stdout.strip().splitlines()[-1]))
 
+    @property
+    def created(self) -> float:
+        """When the run was first started (unix seconds): the same in a plan, its apply and a resumed run."""
+        return store.read_json(self.directory / "run.json")["created"]
+
     # -- steps and effects -------------------------------------------------------------------------
 
     @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 
@@ -47,6 +48,18 @@ def test_a_client_made_before_the_plan_is_held_back_too(nowhere: dict) -> None:
     client.publish(TopicArn="arn:aws:sns:eu-west-1:123456789012:t", Message="m")
     calls.watch(None)
     assert [call.sent for call in seen] == [False]
+
+
+def test_a_call_that_only_looks_is_no_write_and_in_a_plan_is_held_back_all_the_same(nowhere: dict) -> None:
+    client, seen = boto3.client("sqs", **nowhere), []
+    for plan in (None, PlannedWorld()):
+        calls.watch(calls.Watch(seen.append, plan=plan))
+        with calls.peeking(), contextlib.suppress(EndpointConnectionError):
+            client.receive_message(QueueUrl=f"{client.meta.endpoint_url}/1/q")
+    with contextlib.suppress(EndpointConnectionError):
+        client.receive_message(QueueUrl=f"{client.meta.endpoint_url}/1/q")
+    calls.watch(None)
+    assert [(call.write, call.sent) for call in seen] == [(False, True), (True, False), (True, False)]
 
 
 def test_resources_transfers_and_unknown_operations_are_held_back(nowhere: dict, planned: list[calls.Call], tmp_path) -> None:

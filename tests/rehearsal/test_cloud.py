@@ -152,7 +152,7 @@ def test_a_control_request_needs_the_token(cloud: Cloud) -> None:
     stranger = Cloud(**{**vars(cloud), "token": "wrong"})
     with pytest.raises(CloudFailed, match="403"):
         stranger.settings(refuse_client_pause=True)
-    assert cloud.settings() == {"refuse_client_pause": False, "fail_next": []}
+    assert cloud.settings() == {"refuse_client_pause": False, "fail_next": [], "deploy_every_s": 0}
 
 
 def test_other_services_of_the_cloud_answer_too(account: Any) -> None:
