@@ -97,7 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     table, sentence = measure(options.samples)
     load = os.getloadavg()[0]
-    about = f"{date.today()}, {os.cpu_count()} cores (load {load:.1f}: other work ran meanwhile), Python {platform.python_version()}, NumPy {np.__version__}, numba {getattr(credits.numba, '__version__', 'absent')}."
+    about = f"{date.today()}, {os.cpu_count()} cores (load average {load:.1f}), Python {platform.python_version()}, NumPy {np.__version__}, numba {getattr(credits.numba, '__version__', 'absent')}."
     rows = [list(table.columns), ["---"] * 3, *table.to_numpy().tolist()]
     text = "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
     made = "\n\n".join(["# The credit recurrence, a minute a step", about, sentence, text])

@@ -96,10 +96,13 @@ def score(found: pd.DataFrame) -> dict[str, Any]:
     """The row of a table: errors over traces that run out, alarms and coverage over all."""
     ends = found[np.isfinite(found["truth"])]
     error = np.abs(np.log2(ends["day"].clip(SHORTEST, HORIZON) / ends["truth"]))
+    named = np.isfinite(ends["day"])
     soon = found["truth"] <= ALARM_DAYS
     row = {
         "median": round(error.median(), 2),
         "p90": round(error.quantile(0.9), 2),
+        "names a day": f"{named.mean():.0%}",
+        "median of those": round(error[named].median(), 2),
         "missed": f"{int((soon & ~found['alarm']).sum())} of {int(soon.sum())}",
         "false alarms": f"{int((~soon & found['alarm']).sum())} of {int((~soon).sum())}",
     }
@@ -135,7 +138,8 @@ def by_kind(found: pd.DataFrame) -> pd.DataFrame:
 
 LEGEND = f"""\
 `median` and `p90` are of abs(log2(forecast / truth)) over the traces that run out within {HORIZON} days; no method is
-counted as later than {HORIZON} days or earlier than {SHORTEST}. `missed` are traces that run out within {ALARM_DAYS} days without an alarm,
+counted as later than {HORIZON} days or earlier than {SHORTEST}, also where it says that they last; `names a day` and `median of those`
+leave such answers out, which helps a method that seldom gives a day. `missed` are traces that run out within {ALARM_DAYS} days without an alarm,
 `false alarms` the opposite; `forecast()` warns where at least {ALARM:.0%} of its paths run out by then. `band holds it` is
 how often the 80 % band held the day (a trace that outlasts the horizon has the day inf), over all traces and over those
 that run out."""

@@ -6,6 +6,8 @@ rates bytes a second; only `ValueInStandard` of a file system's size counts.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,8 +101,6 @@ def simulate_credits(
     gain, cap = _limits(standard_bytes, step_seconds, steps, systems)
     credit = np.full(systems, INITIAL_CREDIT) if initial_credit is None else _each(initial_credit, systems)
     flat, into = used.reshape(steps, systems), balances.reshape(steps, systems)
-    if not np.shares_memory(into, balances) and balances.size:
-        raise RunbookError("`out` is not contiguous.", "Give an array as numpy.empty makes it.")
     _run(flat, gain, cap, credit, into)
     if steps and np.isnan(into[-1]).any():  # a missing value stays missing to the end
         raise RunbookError("`metered` has missing values.", "Where CloudWatch has no datapoint of a metered file system, give 0.")
@@ -131,10 +131,12 @@ def _limits(standard_bytes: ArrayLike, step_seconds: float, steps: int, systems:
 
 
 def _run(used: NDArray[Any], gain: Floats, cap: Floats, credit: Floats, into: Floats) -> None:
-    if numba is not None:
-        _steps_numba(used, gain, cap, credit, into)
-    else:
+    if numba is None:
         _steps_numpy(used, gain, cap, credit, into)
+    elif used.shape[1] == 1:
+        _steps_of_one(used, gain, cap, credit[0], into)
+    else:
+        _steps_numba(used, gain, cap, credit, into)
 
 
 def _steps_numpy(used: NDArray[Any], gain: Floats, cap: Floats, credit: Floats, into: Floats) -> None:
@@ -149,8 +151,9 @@ def _steps_numpy(used: NDArray[Any], gain: Floats, cap: Floats, credit: Floats, 
 
 
 if numba is not None:
+    KEEP = os.access(Path(__file__).parent, os.W_OK)  # compiled code, where there is a place for it
 
-    @numba.njit(cache=True, error_model="numpy")
+    @numba.njit(cache=KEEP, error_model="numpy")
     def _steps_numba(used, gain, cap, credit, into):  # type: ignore[no-untyped-def]
         """The same, in one pass over memory; a comparison with a missing value is false, so that it stays missing."""
         steps, systems = used.shape
@@ -171,3 +174,15 @@ if numba is not None:
                     left = cap[at, system] if left > cap[at, system] else left
                     credit[system] = left
                     into[step, system] = left
+
+    @numba.njit(cache=KEEP, error_model="numpy")
+    def _steps_of_one(used, gain, cap, credit, into):  # type: ignore[no-untyped-def]
+        """The same for one file system: nothing to do side by side, so that branches which seldom change are faster."""
+        for step in range(used.shape[0]):
+            at = step if gain.shape[0] > 1 else 0
+            credit += gain[at, 0] - used[step, 0]
+            if credit < 0.0:
+                credit = 0.0
+            elif credit > cap[at, 0]:
+                credit = cap[at, 0]
+            into[step, 0] = credit

@@ -19,7 +19,7 @@ from helpers.efs.credits import MIB, burst_rates, simulate_credits
 
 DAY = 86_400
 BLOCKS = 8  # of a day: balances are followed every three hours
-LEAST_DAYS = 3
+LEAST_DAYS, MOST_DAYS = 3, 35  # of history: five weeks say more of the next ones than a year does
 WEEK = 7
 ALARM_DAYS, ALARM = 30, 0.75  # a warning is due where this share of the paths runs out within these days
 
@@ -68,11 +68,13 @@ def forecast(
 ) -> Forecast:
     """When `credit` bytes will be used up, from `metered` bytes a step of some weeks (steps,), the latest last.
 
-    The size stays `standard_bytes`. Steps that `throttled` marks show a ceiling and not demand: days with any are read
+    The last 35 days count. The size stays `standard_bytes`. Steps that `throttled` marks show a ceiling and not demand: days with any are read
     as no lower than the busiest whole day, and the note says "demand unknown, at least X". Raises `RunbookError` for
-    less than three days of history or a step that does not divide three hours.
+    less than three days of history, gaps in it, or a step that does not divide three hours.
     """
     used = np.asarray(metered, dtype=np.float64)
+    if np.isnan(used).any():
+        raise RunbookError("The history has gaps.", "Where CloudWatch has no datapoint of a metered file system, give 0.")
     chance = np.random.default_rng(seed)
     blocks = _blocks(used, step_seconds)
     slow = np.zeros(len(used), dtype=bool) if throttled is None else np.asarray(throttled, dtype=bool)
@@ -87,7 +89,7 @@ def forecast(
     donors = np.flatnonzero(~held_back) if not held_back.all() else np.arange(len(blocks))
     hours = shares[chance.choice(donors, (horizon_days, paths))]  # days, paths, blocks
     demand = (np.exp(np.minimum(levels, 80))[:, :, None] * hours).transpose(0, 2, 1).reshape(-1, paths)
-    days = _days_to_zero(demand, standard_bytes, credit)
+    days = _days_to_zero(demand, standard_bytes, credit) if credit > 0 else np.zeros(paths)
     p10, p50, p90 = np.quantile(days, [0.1, 0.5, 0.9], method="inverted_cdf")
     within = float((days <= ALARM_DAYS).mean())
     return Forecast(float(p10), float(p50), float(p90), within, horizon_days, days, _note(used, slow, step_seconds))
@@ -114,12 +116,12 @@ def _note(used: Floats, slow: NDArray[np.bool_], step_seconds: float) -> str:
 
 
 def _blocks(used: Floats, step_seconds: float) -> Floats:
-    """Bytes of each three hours, (days, 8), of the whole days that end where the history ends."""
+    """Bytes of each three hours, (days, 8), of the last whole days, which end where the history ends."""
     a_block = DAY / BLOCKS / step_seconds
     if a_block != int(a_block):
         raise RunbookError(f"Steps of {step_seconds} s do not make up three hours.", "Fetch the metric by 60, 300 or 3,600 s.")
     a_day = int(a_block) * BLOCKS
-    days = len(used) // a_day
+    days = min(len(used) // a_day, MOST_DAYS)
     if days < LEAST_DAYS:
         raise RunbookError(f"{days} whole days of history say nothing.", f"Give {LEAST_DAYS} days or more; four weeks tell weekdays apart.")
     return used[len(used) - days * a_day :].reshape(days, BLOCKS, -1).sum(axis=2)

@@ -29,6 +29,15 @@ KEYS = {
     "vpc": "aws:sourcevpc",
     "organization": "aws:principalorgid",
 }
+# Other names that people give the same thing.
+ALIASES = {
+    "role": "principal",
+    "role_arn": "principal",
+    "iam_role": "principal",
+    "principal_arn": "principal",
+    "access_point_arn": "access_point",
+    "accesspoint": "access_point",
+}
 FIELDS = {"tls", "file_system", "identity_policy", "mount_target", *KEYS}
 
 Document = Mapping[str, Any]
@@ -46,7 +55,7 @@ def access(policy: Document | str | None, client: Mapping[str, Any]) -> Access:
     """What `client` may do under the file system policy (a document, its JSON, or None where there is none).
 
     `client` has `tls` (True or False) and, where they apply, `principal` (ARN of the role or user that mounts with the
-    option iam; without it the client is anonymous), `access_point` (ARN), `identity_policy` (a policy of that
+    option iam, also called `role`; without it the client is anonymous), `access_point` (ARN), `identity_policy` (a policy of that
     principal), `file_system` (ARN), `source_ip`, `vpc`, `organization`, and `mount_target` (False for access that does
     not pass one). The options iam and accesspoint need TLS: without it a client has neither identity nor access point.
     Write and root need the mount. Without a policy every client has full access. Raises `RunbookError` for an
@@ -54,6 +63,7 @@ def access(policy: Document | str | None, client: Mapping[str, Any]) -> Access:
     """
     if policy is None:
         return Access(True, True, True)
+    client = {ALIASES.get(name, name): value for name, value in client.items()}
     unknown = set(client) - FIELDS
     if unknown:
         raise RunbookError(f"A client has no field {', '.join(sorted(unknown))}.", f"Fields are {', '.join(sorted(FIELDS))}.")

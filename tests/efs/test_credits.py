@@ -131,6 +131,16 @@ def test_small_steps_of_float32_do_not_get_lost_in_a_large_balance(engine):
     assert simulate_credits(metered, 0, 60)[-1, 0] == pytest.approx(2.1 * TIB - 1e8, abs=1)
 
 
+def test_views_and_read_only_arrays_are_as_good_as_any(engine):
+    metered = np.arange(12.0).reshape(3, 4) * 1e9
+    wanted = simulate_credits(metered.T.copy(), GIB, 60)
+    metered.flags.writeable = False
+    into = np.empty((4, 6))[:, ::2]
+    assert np.array_equal(simulate_credits(metered.T, GIB, 60), wanted)
+    simulate_credits(metered.T, GIB, 60, out=into)
+    assert np.array_equal(into, wanted)
+
+
 def test_no_steps_give_no_balances(engine):
     assert simulate_credits(np.empty((0, 3)), 0, 60).shape == (0, 3)
 

@@ -75,6 +75,23 @@ def test_the_period_of_the_metric_hardly_matters():
     assert forecast(by_minutes, SIZE, TIB, 60).p50 == pytest.approx(forecast(demand(3), SIZE, TIB, 3600).p50, rel=0.02)
 
 
+@pytest.mark.parametrize("days", [3, 7, 13, 60])
+def test_short_and_long_histories_see_a_drain(days):
+    found = forecast(demand(3, days * 24), SIZE, TIB, 3600)
+    assert found.p10 <= seconds_to_zero(SIZE, TIB, BASELINE * 3) / 86_400 <= found.p90
+
+
+def test_a_gap_is_refused():
+    used = demand(1)
+    used[5] = np.nan
+    with pytest.raises(RunbookError, match="gaps"):
+        forecast(used, SIZE, TIB, 3600)
+
+
+def test_an_empty_balance_has_run_out_already():
+    assert forecast(demand(0.5), SIZE, 0, 3600).p90 == 0
+
+
 @pytest.mark.parametrize(("hours", "step", "message"), [(71, 3600, "2 whole days"), (HOURS, 7000, "three hours")])
 def test_too_little_history_or_an_odd_step_is_refused(hours, step, message):
     with pytest.raises(RunbookError, match=message):

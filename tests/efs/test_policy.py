@@ -52,6 +52,10 @@ def test_a_role_is_known_by_its_arn_its_sessions_and_its_account(principal, name
     assert access(policy(statement(principal=named)), {"tls": True, "principal": principal}) == expected
 
 
+def test_a_principal_may_be_called_a_role():
+    assert access(policy(statement(principal=ROLE)), {"tls": True, "role": ROLE}) == FULL
+
+
 def test_without_tls_there_is_no_identity():
     assert access(policy(statement(principal=ROLE)), {"tls": False, "principal": ROLE}) == NONE
 
