@@ -65,7 +65,7 @@ class Review:
     @property
     def throttled_hours(self) -> float:
         """Hours of the history in which demand is unknown."""
-        return float(self.usage.slow.sum() * self.step_seconds / 3600)
+        return float(self.usage.slow.sum() * self.usage.step_seconds / 3600)
 
     @property
     def saving(self) -> float:
@@ -79,6 +79,10 @@ class Review:
             return "The balance was hardly ever between empty and full, or there is none: nothing to check it by."
         told = f"Over {self.agreement.steps:,} steps, {self.agreement.unexplained / GIB:+,.1f} GiB ({self.agreement.share:+.1%}) are not explained by reads, writes and size"
         return f"{told}: {'the balance agrees' if self.agreement.agrees else 'the balance does not agree, and no advice is given'}."
+
+    def sized_by(self, finer: Review) -> Review:
+        """This review with the usage, self-check and advice of a finer one of fewer days."""
+        return replace(self, usage=finer.usage, agreement=finer.agreement, advice=finer.advice, refusal=finer.refusal, cost_now=finer.cost_now)
 
     def day(self, days: float) -> str:
         """The date some days after the history, or that the credits outlast the forecast."""
@@ -189,10 +193,11 @@ def review_all(file_systems: Sequence[FileSystem], history: History, prices: Pri
             found.append(review(one, history, prices))
         except RunbookError as error:
             left_out.append(str(error))
-    return sorted(found, key=_order), left_out
+    return sorted(found, key=order), left_out
 
 
-def _order(one: Review) -> tuple[int, float, float]:
+def order(one: Review) -> tuple[int, float, float]:
+    """The key by which reviews are sorted, the most urgent first."""
     soon = -one.forecast.within_30_days if one.forecast else 0.0
     return URGENCIES.index(one.urgency), soon if one.urgency == RUNS_OUT else 0.0, -abs(one.saving)
 
