@@ -60,7 +60,7 @@ def draw_throughput(one: Review, history: History) -> Figure:
     axes.set(ylabel="throughput (MiB/s)", yscale="log", title=f"{one.file_system.label}: demand averages {rate.mean():,.1f} MiB/s, {rate.mean() / baseline:.0%} of the baseline, and is above it {above:.0%} of the time")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     _dates(axes)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return _done(figure)
 
 
@@ -71,7 +71,7 @@ def draw_burn_down(one: Review) -> Figure:
         axes.axis("off")
         axes.set_title(one.runs_out)
         return _done(figure)
-    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.4), sharex=True, layout="constrained", height_ratios=(3, 2))
+    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.2), sharex=True, layout="constrained", height_ratios=(3, 2))
     found, now = one.forecast, one.usage.credit / GIB
     shown = min(SHOWN_DAYS, found.horizon_days)
     above.plot(_times(one), one.balance / GIB, color="black", lw=1.2, label="measured")
@@ -103,7 +103,8 @@ def _burn_title(one: Review) -> str:
     found = one.forecast
     if found is None or not np.isfinite(found.p50):
         return one.runs_out.split(" (P10")[0]
-    return f"{one.file_system.label}: credits run out about {one.day(found.p50)}, P10 to P90 {one.day(found.p10)} to {one.day(found.p90)}"
+    late = f"to {one.day(found.p90)}" if np.isfinite(found.p90) else f"to beyond {found.horizon_days} days"
+    return f"{one.file_system.label}: credits run out about {one.day(found.p50)} (80 % band: {one.day(found.p10)} {late})"
 
 
 def draw_modes(one: Review) -> Figure:
@@ -124,7 +125,7 @@ def draw_modes(one: Review) -> Figure:
     axes.invert_yaxis()
     axes.set(xlabel=f"{money} a month", xlim=(0, 1.75 * max(option.monthly_cost for option in options) or 1), ylabel="throughput mode")
     axes.set_title(f"{one.file_system.label}: {_modes_finding(one)}")
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axes.grid(False)
     return _done(figure)
 
@@ -183,7 +184,7 @@ def draw_costs(reviews: Sequence[Review], most: int = MOST_SMALL) -> Figure:
     saved = max(shown, key=lambda one: one.saving if not one.throttled_hours else 0.0, default=None)
     title = f"{saved.file_system.label} can save the most: {saved.saving:,.0f} {money} a month" if saved and saved.saving > 0 else "No change saves money"
     axes.set(xlabel=f"{money} a month", ylabel="file system", title=title)
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return _done(figure)
 
 

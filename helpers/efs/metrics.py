@@ -51,7 +51,7 @@ class Estimate:
     usd: float
 
     def __str__(self) -> str:
-        return f"{self.metrics:,} metrics in {self.calls:,} calls, {self.pages:,} pages or more: {self.usd:,.4f} USD of CloudWatch"
+        return f"CloudWatch will bill {self.usd:,.4f} USD: {self.metrics:,} metrics; calls: {self.calls:,}, pages: {self.pages:,} or more"
 
 
 def estimate(file_systems: int, days: float, step_seconds: int = HOUR, names: Sequence[str] = TRIAGE) -> Estimate:

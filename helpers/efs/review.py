@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from helpers.aws.errors import RunbookError
@@ -20,7 +21,7 @@ from helpers.efs.forecast import Forecast, forecast, throttled_steps
 from helpers.efs.metrics import History, balance_at_end
 from helpers.efs.modes import BURSTING, PROVISIONED
 from helpers.efs.prices import Prices, provisioned_cost
-from helpers.efs.recommend import TOLERATED_MINUTES, Recommendation, Usage, recommend, storage_cost
+from helpers.efs.recommend import TOLERATED_MINUTES, Recommendation, Usage, recommend, storage_cost, tiered
 
 SATURATED = 0.95  # of the provisioned rate: an hour at it shows a ceiling, not demand
 WORTH = 1.0  # a month, in the currency of the prices: a smaller saving is no reason to change anything
@@ -77,7 +78,7 @@ class Review:
         """The self-check as a sentence."""
         if self.agreement.steps < LEAST_STEPS:
             return "The balance was hardly ever between empty and full, or there is none: nothing to check it by."
-        told = f"Over {self.agreement.steps:,} steps, {self.agreement.unexplained / GIB:+,.1f} GiB ({self.agreement.share:+.1%}) are not explained by reads, writes and size"
+        told = f"Over {self.agreement.steps:,} steps, {abs(self.agreement.unexplained) / GIB:,.1f} GiB ({abs(self.agreement.share):.1%}) are not explained by reads, writes and size"
         return f"{told}: {'the balance agrees' if self.agreement.agrees else 'the balance does not agree, and no advice is given'}."
 
     def sized_by(self, finer: Review) -> Review:
@@ -199,7 +200,7 @@ def review_all(file_systems: Sequence[FileSystem], history: History, prices: Pri
 def order(one: Review) -> tuple[int, float, float]:
     """The key by which reviews are sorted, the most urgent first."""
     soon = -one.forecast.within_30_days if one.forecast else 0.0
-    return URGENCIES.index(one.urgency), soon if one.urgency == RUNS_OUT else 0.0, -abs(one.saving)
+    return URGENCIES.index(one.urgency), soon if one.urgency in (RUNS_OUT, FALLS) else 0.0, -abs(one.saving)
 
 
 def _last(balance: Floats, standard_bytes: float) -> float:
@@ -222,3 +223,20 @@ def _throughput_cost(usage: Usage, prices: Prices, advice: Recommendation | None
     if usage.mode == PROVISIONED:
         return provisioned_cost(usage.standard_bytes / GIB, usage.provisioned_mibps or 0, prices.provisioned)
     return next((option.throughput_cost for option in advice.options if option.mode == usage.mode), 0.0) if advice else 0.0
+
+
+def what_if_tiered(one: Review, prices: Prices, shares: Sequence[float] = (0.0, 0.25, 0.5)) -> pd.DataFrame:
+    """The advice after some share of Standard has moved to IA, which takes its baseline along; a row a share.
+
+    Nothing that moved is read again: add IA access where it is, 0.01 USD a GiB in us-east-1.
+    """
+    rows = []
+    for share in shares:
+        usage = tiered(one.usage, share * one.usage.standard_bytes)
+        advice, baseline = recommend(usage, prices), burst_rates(usage.standard_bytes).baseline / MIB
+        best = advice.best
+        rate = f" {best.mibps:,.0f} MiB/s" if best.mode == PROVISIONED else ""
+        rows.append((f"{share:.0%}", f"{usage.standard_bytes / GIB:,.0f}", f"{baseline:,.1f}", f"{advice.options[0].stall_minutes:,.0f}", f"{best.mode}{rate}", f"{best.monthly_cost:,.2f}"))
+    money = f"{prices.currency} a month"
+    columns = ["moved to IA", "Standard, GiB", "baseline, MiB/s", "bursting stalls, min a month", "advised", money]
+    return pd.DataFrame(rows, columns=columns)
