@@ -137,7 +137,7 @@ def _modes_finding(one: Review) -> str:
     if one.throttled_hours:
         return f"throttled for {one.throttled_hours:,.0f} h, so demand is unknown: elastic shows it"
     rate = f" with {best.mibps:,.0f} MiB/s" if best.mode == PROVISIONED else ""
-    return f"{best.mode}{rate} is the cheapest in which requests do not wait"
+    return f"{best.mode}{rate} is the cheapest in which requests hardly wait"
 
 
 def draw_small_multiples(reviews: Sequence[Review], most: int = MOST_SMALL) -> Figure:
@@ -164,7 +164,7 @@ def _small(axes: Axes, one: Review) -> None:
         axes.text(0.5, 0.5, "no balance", transform=axes.transAxes, ha="center", color="0.35")
     axes.set_title(f"{one.file_system.label}\n{one.urgency}", fontsize=9)
     axes.set_ylim(-3, 108)
-    axes.xaxis.set_major_locator(mdates.DayLocator(bymonthday=(1, 8, 15, 22)))
+    axes.xaxis.set_major_locator(mdates.DayLocator(bymonthday=(5, 15, 25)))
     axes.xaxis.set_major_formatter(mdates.DateFormatter("%d %b"))
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
@@ -191,6 +191,7 @@ def draw_costs(reviews: Sequence[Review], most: int = MOST_SMALL) -> Figure:
 def _axes(height: float) -> tuple[Figure, Axes]:
     figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
     axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
     return figure, axes
 
 
