@@ -86,6 +86,12 @@ class History:
         column = self.ids.index(file_system)
         return pd.DataFrame({name: values[:, column] for name, values in self.values.items()}, index=self.times)
 
+    def of(self, file_system: str) -> History:
+        """The history of one file system alone."""
+        column = self.ids.index(file_system)
+        values = {name: values[:, column : column + 1] for name, values in self.values.items()}
+        return History((file_system,), self.start, self.step_seconds, values)
+
     def metered(self) -> Floats:
         """Bytes a step that count against throughput; no datapoint of I/O is no I/O."""
         return metered_bytes(*(self.moved(name) for name in ("read", "write", "metadata")))
@@ -96,8 +102,9 @@ class History:
 
     def sizes(self, else_bytes: Sequence[float]) -> Floats:
         """Bytes in Standard at each step: the last known before, else the first known after, else `else_bytes`."""
-        known = pd.DataFrame(self.values["standard"]).ffill().bfill()
-        return known.fillna(dict(enumerate(else_bytes))).to_numpy(dtype=np.float64)
+        seen = self.values["standard"]
+        known = seen if np.isfinite(seen).all() else pd.DataFrame(seen).ffill().bfill().to_numpy()
+        return np.where(np.isfinite(known), known, np.asarray(else_bytes, dtype=np.float64))
 
     def silent(self) -> list[str]:
         """The file systems without a single datapoint."""

@@ -146,16 +146,16 @@ def review(file_system: FileSystem, history: History, prices: Prices) -> Review:
     The size is the latest StorageBytes, or where there is none what EFS describes. Raises `RunbookError` for a file
     system without a single datapoint.
     """
-    if file_system.id in history.silent():
+    history = history.of(file_system.id)
+    if history.silent():
         raise RunbookError(
             f"CloudWatch has no metrics of {file_system.label} in these {len(history.times):,} steps.",
             "Check the region and the time; a file system that nobody mounted has none.",
         )
-    column = history.ids.index(file_system.id)
-    sizes = history.sizes([file_system.standard_bytes] * len(history.ids))[:, column]
+    sizes = history.sizes([file_system.standard_bytes])[:, 0]
     known = replace(file_system, standard_bytes=float(sizes[-1]))
-    balance, metered = history.values["balance"][:, column], history.metered()[:, column]
-    moved = {name: history.moved(name)[:, column] for name in ("read", "write", "metadata")}
+    balance, metered = history.values["balance"][:, 0], history.metered()[:, 0]
+    moved = {name: history.moved(name)[:, 0] for name in ("read", "write", "metadata")}
     usage = Usage(
         **moved,
         step_seconds=history.step_seconds,
@@ -168,7 +168,7 @@ def review(file_system: FileSystem, history: History, prices: Prices) -> Review:
         one_zone=bool(known.zone),
         throttled=_throttled(known, metered, balance, sizes, history.step_seconds),
     )
-    checkable = balance_at_end(history, [known.standard_bytes] * len(history.ids))[:, column]
+    checkable = balance_at_end(history, [known.standard_bytes])[:, 0]
     if known.throughput_mode != BURSTING:  # the rules of bursting do not hold: a gap, which proves nothing
         checkable = np.full(balance.shape, np.nan)
     agreement = check_balance(checkable, metered, sizes, history.step_seconds)
