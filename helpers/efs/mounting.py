@@ -11,9 +11,11 @@ import pandas as pd
 
 from helpers.aws import Aws, RunbookError, effect, planning
 from helpers.aws.effects import note, recall
-from helpers.efs import mount as mounts
 from helpers.efs.hosts import HERE
-from helpers.efs.mount import Result, Results
+from helpers.efs.mount import Result, Results, forget, fstab_lines, helper_command, nfs_command, try_mount, unmount
+from helpers.efs.mount import keep as keep_in_fstab
+from helpers.efs.mount import look as look_at
+from helpers.efs.mount import prove as prove_by_writing
 from helpers.efs.mount_survey import Job, Survey, job_of, survey, where
 from helpers.efs.probe import Probe, probe
 
@@ -43,9 +45,9 @@ class Done:
 def commands(found: Survey) -> pd.DataFrame:
     """The commands that mount, unmount and keep the mount, with the mount helper and without it."""
     target = found.target
-    rows = [("mount helper", f"sudo {shlex.join(mounts.helper_command(target))}", mounts.fstab_lines(target)[0])]
+    rows = [("mount helper", f"sudo {shlex.join(helper_command(target))}", fstab_lines(target)[0])]
     if target.plain_is_allowed:
-        rows.append(("NFS client alone, not encrypted", f"sudo {shlex.join(mounts.nfs_command(target))}", mounts.fstab_lines(target)[1]))
+        rows.append(("NFS client alone, not encrypted", f"sudo {shlex.join(nfs_command(target))}", fstab_lines(target)[1]))
     return pd.DataFrame(rows, columns=["with", "command", "line of /etc/fstab"])
 
 
@@ -84,7 +86,7 @@ def undo_mount(aws: Aws, job: Job, found: Survey) -> Done:
     hosts = [one for one in job.hosts or (HERE,) if one not in left]
     if found.cannot or not hosts:
         return Done((Result(where(job), None, "nothing to unmount"),), "not done")
-    return Done(mounts.unmount(found.target.mount_point, () if hosts == [HERE] else hosts, ssm=_ssm(aws, job)).rows)
+    return Done(unmount(found.target.mount_point, () if hosts == [HERE] else hosts, ssm=_ssm(aws, job)).rows)
 
 
 @effect(undo=undo_mount)
@@ -94,25 +96,25 @@ def mount(aws: Aws, job: Job, found: Survey) -> Done:
     def attach() -> Results:
         again = recall(TRIED)
         note(TRIED, True)
-        results = mounts.try_mount(found.target, job.hosts, ssm=_ssm(aws, job))
+        results = try_mount(found.target, job.hosts, ssm=_ssm(aws, job))
         if not again:
             note(LEFT, [row.host for row in results.rows if row.done and row.found.startswith("mounted already")])
         return results.or_fail()
 
-    return _done(found, attach, "sudo " + shlex.join(mounts.helper_command(found.target)))
+    return _done(found, attach, "sudo " + shlex.join(helper_command(found.target)))
 
 
 @effect()
 def prove(aws: Aws, job: Job, found: Survey) -> Done:
     """Write a file on every host, read it back past the cache, compare and delete it."""
-    return _done(found, lambda: mounts.prove(found.target, job.hosts, ssm=_ssm(aws, job)), "nothing is mounted, so nothing is proven")
+    return _done(found, lambda: prove_by_writing(found.target, job.hosts, ssm=_ssm(aws, job)), "nothing is mounted, so nothing is proven")
 
 
 def undo_keep(aws: Aws, job: Job, found: Survey) -> Done:
     """Take the line out of /etc/fstab."""
     if found.cannot or not job.fstab:
         return Done((Result(where(job), None, "no line to take out"),), "not done")
-    return Done(mounts.forget(found.target, job.hosts, ssm=_ssm(aws, job)).rows)
+    return Done(forget(found.target, job.hosts, ssm=_ssm(aws, job)).rows)
 
 
 @effect(undo=undo_keep)
@@ -120,14 +122,14 @@ def keep(aws: Aws, job: Job, found: Survey) -> Done:
     """Add the line to /etc/fstab on every host, once."""
     if not job.fstab:
         return Done((Result(where(job), None, "fstab=False: a reboot unmounts it"),), "not asked for")
-    return _done(found, lambda: mounts.keep(found.target, job.hosts, ssm=_ssm(aws, job)), mounts.fstab_lines(found.target)[0])
+    return _done(found, lambda: keep_in_fstab(found.target, job.hosts, ssm=_ssm(aws, job)), fstab_lines(found.target)[0])
 
 
 def look(aws: Aws, job: Job, found: Survey) -> Done:
     """What is mounted on every host and how full it is; it never waits for a dead tunnel."""
     if planning() and not job.hosts:
         return Done((Result(HERE, None, "a plan has mounted nothing"),))
-    return _done(found, lambda: mounts.look(job.mount_point, job.hosts, ssm=_ssm(aws, job)), "nothing is mounted")
+    return _done(found, lambda: look_at(job.mount_point, job.hosts, ssm=_ssm(aws, job)), "nothing is mounted")
 
 
 def measured(probed: Probe, mounted: Done, proven: Done) -> dict[str, Any]:
