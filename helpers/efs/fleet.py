@@ -45,8 +45,8 @@ class Fleet:
         count = {kind: sum(one.urgency == kind for one in self.reviews) for kind in (THROTTLED, RUNS_OUT, UNEXPLAINED)}
         money = self.prices.currency
         told = f"{count[THROTTLED]} of {len(self.reviews)} file systems are throttled and {count[RUNS_OUT]} run out of credits within 30 days."
-        told += f" The fleet costs {self.cost_now:,.0f} {money} a month; {self.saving:,.0f} can be saved, and {self.remedies:,.0f} keeps credits from running out."
-        return told + (f" {count[UNEXPLAINED]} do not add up and get no advice." if count[UNEXPLAINED] else "")
+        told += f"\nThe fleet costs {self.cost_now:,.0f} {money} a month;\n{self.saving:,.0f} can be saved, and {self.remedies:,.0f} keeps credits from running out."
+        return told + (f"\n{count[UNEXPLAINED]} do not add up and get no advice." if count[UNEXPLAINED] else "")
 
     def table(self) -> pd.DataFrame:
         """A row a file system, ranked."""
@@ -54,15 +54,15 @@ class Fleet:
         rows = [
             {
                 "file system": one.file_system.label,
-                "mode": one.file_system.throughput_mode,
-                "Standard, GiB": f"{one.file_system.standard_bytes / GIB:,.0f}",
-                "why": one.urgency,
-                "credits run out (P50)": _day(one),
-                "within 30 days": f"{one.forecast.within_30_days:.0%}" if one.forecast else "",
-                "throttled, h": f"{one.throttled_hours:,.0f}" if one.throttled_hours else "",
-                f"{money} a month now": f"{one.cost_now:,.0f}",
-                "advised": _advised(one),
                 "what to do": one.to_do,
+                "why": one.urgency,
+                "credits out (P50)": _day(one),
+                "in 30 days": f"{one.forecast.within_30_days:.0%}" if one.forecast else "",
+                f"{money} now": f"{one.cost_now:,.0f}",
+                "advised": _advised(one),
+                "throttled, h": f"{one.throttled_hours:,.0f}" if one.throttled_hours else "",
+                "mode": one.file_system.throughput_mode,
+                "GiB": f"{one.file_system.standard_bytes / GIB:,.0f}",
             }
             for one in self.reviews
         ]

@@ -137,7 +137,7 @@ class Review:
             return f"provision {best.mibps:,.0f} MiB/s, not {self.file_system.provisioned_mibps or 0:,.0f}"
         if best.mode == PROVISIONED:
             return f"provision {best.mibps:,.0f} MiB/s"
-        return f"switch to {best.mode}" + (" for some days, to see the demand" if self.throttled_hours else "")
+        return f"switch to {best.mode}" + (" for some days" if self.throttled_hours else "")
 
 
 def review(file_system: FileSystem, history: History, prices: Prices) -> Review:

@@ -28,7 +28,7 @@ class Source:
     def __str__(self) -> str:
         where = f"account {self.aws.account}, {self.aws.region}" if self.aws else "a made-up fleet"
         names = ", ".join(one.label for one in self.file_systems[:3]) + (f" and {len(self.file_systems) - 3} more" if len(self.file_systems) > 3 else "")
-        return f"{names} of {where}, until {self.end:%Y-%m-%d %H:%M} UTC; prices: {self.prices}"
+        return f"{names} of {where}, until {self.end:%Y-%m-%d %H:%M} UTC;\nprices: {self.prices}"
 
     def cost(self, ids: Sequence[str], days: float, step_seconds: int = HOUR, names: Sequence[str] = TRIAGE) -> Estimate:
         """What reading so much will cost; the made-up fleet costs nothing, and the estimate says what an account would."""
