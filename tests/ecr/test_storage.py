@@ -34,7 +34,7 @@ API = Stored("shop/api", [image("c", 1, "git-1", sizeBytes=13 * GIB)], {"sha256:
 def test_what_is_stored_counts_a_layer_once_in_each_repository():
     one = registry(WEB, API)
     assert (one.stored, one.summed, one.across) == (26 * GIB, 46 * GIB, 10 * GIB)
-    assert one.table().iloc[0].tolist() == ["shop/web", "3", "33%", "13.0", "33.0", "1.30", "2026-10-22", "2026-07-24", "none"]
+    assert one.table().loc["shop/web"].tolist() == ["3", "33%", "13.0", "33.0", "1.30", "2026-10-22", "2026-07-24", "none"]
     assert "26.0 GiB are stored, 2.60 USD a month; image sizes add up to 1.8 times that. 2 of 2" in one.finding
 
 
@@ -48,7 +48,7 @@ def test_children_of_a_list_are_not_counted_as_untagged():
 
 
 def test_the_shared_layers_of_a_repository_are_told_apart():
-    assert registry(WEB, API).shared().set_index("repository").loc["shop/web"].tolist() == ["3", "3.0", "10.0", "20.0", "10.0"]
+    assert registry(WEB, API).shared().loc["shop/web"].tolist() == ["3", "3.0", "10.0", "20.0", "10.0"]
 
 
 def test_images_in_use_are_shielded_before_a_saving_is_promised():
@@ -62,7 +62,7 @@ def test_findings_of_a_list_in_use_are_those_of_its_images():
     one = Stored("a/b", [image("l", 1, "v1", references=["sha256:x"]), image("x", 1, findings={"CRITICAL": 2}), image("y", 1, findings={"CRITICAL": 9})], {})
     found = registry(one, used={"a/b": {"sha256:l": ["a task"]}})
     assert found.findings().loc["a/b"].tolist() == [2, 0, 0, 0]
-    assert found.vulnerabilities().iloc[0].tolist() == ["a/b", "2", "2 critical", "2 critical", "2"]
+    assert found.vulnerabilities().loc["a/b"].tolist() == ["2", "2 critical", "2 critical", "2"]
 
 
 def test_the_made_up_registry_is_the_same_every_time_and_its_parts_add_up():
@@ -71,7 +71,7 @@ def test_the_made_up_registry_is_the_same_every_time_and_its_parts_add_up():
     assert one.older_than([0])[0] == pytest.approx(one.stored)
     assert (np.diff(one.older_than(range(0, 400, 10))) <= 0).all()
     table = storage.savings_table(one.savings())
-    assert len(table) == len(one.repositories) + 1 and table.iloc[-1, 0] == "all"
+    assert len(table) == len(one.repositories) + 1 and table.index[-1] == "all"
 
 
 @pytest.mark.parametrize("repositories", [(), (Stored("empty/one", [], {}),), (WEB, API)])
