@@ -26,7 +26,7 @@ from typing import Any
 from helpers.rehearsal import engines
 from helpers.rehearsal.ecr.manifests import IMAGE_CONFIGS, OCI_INDEX, OCI_MANIFEST
 
-NAME, TAG = "sample-image", "1.0.0"
+NAME, TAG = "image", "1.0.0"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 CONFIGURATION, COMMAND = "/etc/valkey/valkey.conf", "/usr/local/bin/valkey-server"
 MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
