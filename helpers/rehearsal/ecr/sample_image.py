@@ -19,14 +19,14 @@ import struct
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from helpers.rehearsal import engines
 from helpers.rehearsal.ecr.manifests import IMAGE_CONFIGS, OCI_INDEX, OCI_MANIFEST
 
-NAME, TAG = "sample-image", "1.0.0"
+NAME, TAG = "image", "1.0.0"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 CONFIGURATION, COMMAND = "/etc/valkey/valkey.conf", "/usr/local/bin/valkey-server"
 MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -145,20 +145,20 @@ def interpreter_of(binary: Path) -> str:
     return ""
 
 
-def packages_of(files: Any) -> dict[str, str]:
+def packages_of(files: Iterable[Path]) -> dict[str, str]:
     """Return the versions of the Debian packages that files belong to; nothing where there is no dpkg."""
-    found: dict[str, str] = {}
     if not shutil.which("dpkg-query"):
-        return found
-    for file in sorted({str(Path(one).resolve()) for one in files}):
-        # Where /lib is a link to /usr/lib, dpkg may know the file by either name.
-        for name in (file, file.removeprefix("/usr")):
-            owner = subprocess.run(["dpkg-query", "--search", name], capture_output=True, text=True).stdout.partition(": ")[0].partition(":")[0]
-            if owner and owner not in found:
-                found[owner] = subprocess.run(["dpkg-query", "--show", "--showformat=${Version}", owner], capture_output=True, text=True).stdout.split("\n")[0]
-            if owner:
-                break
-    return found
+        return {}
+    # Where /lib is a link to /usr/lib, dpkg may know a file by either name.
+    real = {str(file.resolve()) for file in files}
+    names = sorted(real | {name.removeprefix("/usr") for name in real})
+    owners = sorted(set(re.findall(r"^([^:,\s]+)[^/]*: /", _dpkg("--search", *names), re.MULTILINE)))
+    shown = _dpkg("--show", "--showformat=${Package} ${Version}\n", *owners) if owners else ""
+    return dict(line.split(" ", 1) for line in shown.splitlines())
+
+
+def _dpkg(*arguments: str) -> str:
+    return subprocess.run(["dpkg-query", *arguments], capture_output=True, text=True, timeout=60).stdout
 
 
 def _status(package: str) -> str:
