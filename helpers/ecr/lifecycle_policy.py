@@ -67,6 +67,8 @@ class Rule:
         verb = "expires" if self.action == EXPIRE else "archives"
         if self.count_type == COUNT and self.number >= MOST_IMAGES:
             return "keeps them from the later rules, and never acts"
+        if self.count_type == COUNT and self.tags and not self.prefixes and "*" not in "".join(self.tags):
+            return "keeps it from the later rules, and never acts: a tag is on one image only"
         if self.count_type == COUNT:
             return f"{verb} all but the newest {self.number:,}"
         return f"{verb} what was {SINCE[self.count_type]} more than {self.number:,} day{'s' * (self.number > 1)} ago"

@@ -24,7 +24,7 @@ from helpers.rehearsal import scenario
 NOTEBOOK = Path(__file__).parents[2] / "runbooks" / "ecr_lifecycle.ipynb"
 MIB = 2**20
 DAYS = 80  # a build a day, the newest today
-OLD_RELEASE = "release-1.0"  # runs, and is older than what the proposal keeps
+OLD_COMMIT, OLD_RELEASE = "git-005", "release-1.0"  # the commit runs, and is older than what the proposal keeps
 RULE = {"rulePriority": 1, "description": "The newest ten", "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 10}}
 NEWEST_TEN = json.dumps({"rules": [{**RULE, "action": {"type": "expire"}}]})
 _names = itertools.count(1)
@@ -133,6 +133,6 @@ def house(cloud: clouds.Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     uri = scenario.Access(cloud.environment()).client("ecr").create_repository(repositoryName=repository)["repository"]["repositoryUri"]
     cloud.registry(seed={repository: builds()})
     made = House(cloud, tmp_path / "runs", repository, uri)
-    made.uses(OLD_RELEASE, "shop")
+    made.uses(OLD_COMMIT, "shop")
     yield made
     calls.watch(None)

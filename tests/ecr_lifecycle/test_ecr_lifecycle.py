@@ -14,7 +14,7 @@ from helpers.ecr.lifecycle_change import same
 from helpers.ecr.lifecycle_permissions import POLICY
 from helpers.ecr.stored import read
 
-from .conftest import DAYS, NEWEST_TEN, OLD_RELEASE
+from .conftest import DAYS, NEWEST_TEN, OLD_COMMIT, OLD_RELEASE
 
 pytestmark = pytest.mark.timeout(240)
 WRITES = ["StartLifecyclePolicyPreview", "PutLifecyclePolicy"]
@@ -37,7 +37,7 @@ def test_apply_previews_compares_and_puts_the_proposal_and_ecr_then_deletes_what
     tomorrow = (datetime.now(timezone.utc) + timedelta(minutes=1)).isoformat()
     assert house.cloud.registry(expire_images={"repository": house.repository, "now": tomorrow})
     assert len(before - house.tags()) == metrics["expire"] - 1, "one of them had no tag"
-    assert {OLD_RELEASE, "multi", f"git-{DAYS - 1:03}"} <= house.tags()
+    assert {OLD_COMMIT, OLD_RELEASE, "multi", f"git-{DAYS - 1:03}"} <= house.tags()
 
 
 def test_plan_lists_what_apply_then_sends_and_sends_nothing(house: Any) -> None:
@@ -108,28 +108,28 @@ def test_killed_in_the_step_and_resumed_it_puts_the_policy_once(house: Any) -> N
     assert house.apply("k").status == "done"
     puts = [call for call in house.result("k")["calls"] if call["operation"] == "PutLifecyclePolicy" and call["status"] == 200]
     assert len(puts) == 1
-    assert len(parse_policy(house.policy()).rules) == 4
+    assert len(parse_policy(house.policy()).rules) == 5
     house.rollback("k")
     assert house.policy() == ""
 
 
 def test_images_in_use_are_shielded_and_said_to_be(house: Any) -> None:
-    house.uses("git-005", "worker")
+    house.uses(OLD_RELEASE, "worker")
     done = house.apply("s", policy=NEWEST_TEN)
     rules = parse_policy(house.policy()).rules
-    assert {rule.tags for rule in rules[:-1]} == {(OLD_RELEASE,), ("git-005",)} and rules[-1].tags == ()
+    assert {rule.tags for rule in rules[:-1]} == {(OLD_RELEASE,), (OLD_COMMIT,)} and rules[-1].tags == ()
     assert "ECS task definition worker" in text(done)
     stored = read(house.client("ecr"), house.repository)
     kept = preview_lifecycle(house.policy(), stored.images, datetime.now(timezone.utc)).set_index("digest").action
-    running = [record["digest"] for record in stored.images if {"git-005", OLD_RELEASE} & set(record["tags"])]
+    running = [record["digest"] for record in stored.images if {OLD_COMMIT, OLD_RELEASE} & set(record["tags"])]
     assert [kept[digest] for digest in running] == ["keep", "keep"]
 
 
 def test_shields_can_be_left_out_and_then_what_goes_is_named(house: Any) -> None:
-    house.uses("git-005", "worker")
+    house.uses(OLD_RELEASE, "worker")
     done = house.apply("u", policy=NEWEST_TEN, keep_in_use=False)
     assert [rule.tags for rule in parse_policy(house.policy()).rules] == [()]
-    assert "git-005" in text(done) and "cannot pull it" in text(done) and "2 of the images that go are in use" in text(done)
+    assert OLD_COMMIT in text(done) and "cannot pull it" in text(done) and "2 of the images that go are in use" in text(done)
 
 
 def test_an_image_in_use_that_no_tag_can_shield_ends_the_run(house: Any) -> None:
