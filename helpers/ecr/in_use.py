@@ -178,5 +178,5 @@ def pulled_lately(images: Iterable[Mapping[str, Any]], now: datetime, days: int 
 def uses_table(used: Mapping[str, list[str]], images: Iterable[Mapping[str, Any]], action_of: Callable[[str], str]) -> pd.DataFrame:
     """A row an image in use: tags or digest, by whom, and what the policy does to it."""
     named = {record["digest"]: ", ".join(record.get("tags", ())) or record["digest"][:19] for record in images}
-    rows = [(action_of(digest), named[digest], "; ".join(who)) for digest, who in used.items()]
+    rows = [(action_of(digest), named[digest], "; ".join(who)) for digest, who in used.items()] or [("", "none is known to be in use", "")]
     return pd.DataFrame(rows, columns=["action", "image", "in use by"]).sort_values("action", kind="stable", ignore_index=True)

@@ -78,6 +78,7 @@ class _Table:
             pull if pull is not None and (later is None or pull >= later) else start
             for pull, later, start in zip(pulled, activated, age, strict=True)
         ]  # fmt: skip
+        self.unpulled = [time == start for time, start in zip(used, age, strict=True)]
         kept = [NEVER if time is None else time for time in archived]
         self.aged = {PUSHED: _column(age), PULLED: _column(used)}
         self.archived = _column(kept)
@@ -173,7 +174,7 @@ def _frame(
         elif rule is None:
             reason = "no rule matches it" if table.of_class[STANDARD][row] or table.of_class[ARCHIVE][row] else "it is being restored from the archive"
         else:
-            reason = _why(rule, rank[row], ages[place][row], action != KEEP)
+            reason = _why(rule, rank[row], ages[place][row], action != KEEP, table.unpulled[row])
         actions.append(action)
         reasons.append(reason)
     nothing = decides < 0
@@ -190,12 +191,13 @@ def _frame(
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
-def _why(rule: Rule, rank: int, age: int, acts: bool) -> str:
+def _why(rule: Rule, rank: int, age: int, acts: bool, unpulled: bool) -> str:
     """Why the rule acts on an image or not: its rank, or its age in whole days."""
     if rule.count_type == COUNT:
         return f"rule {rule.priority} keeps the newest {rule.number}, and this is number {rank}"
+    since = "never pulled, and pushed or restored" if rule.count_type == PULLED and unpulled else SINCE[rule.count_type]
     past = "more than" if acts else "not more than"
-    return f"rule {rule.priority}: {SINCE[rule.count_type]} {age} days ago, {past} {rule.number}"
+    return f"rule {rule.priority}: {since} {age} days ago, {past} {rule.number}"
 
 
 # -- columns ----------------------------------------------------------------------------------------------

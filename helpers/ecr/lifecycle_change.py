@@ -107,7 +107,13 @@ class Preview:
         rows = [("what goes", self.saving.finding), ("in use", named)]
         if len(self.acted) > self.show:
             rows.append(("shown below", f"{self.show} of {len(self.acted):,}, those in use first, then the oldest"))
-        return pd.DataFrame(rows, columns=["", "in short"])
+        return pd.DataFrame(rows, columns=["about", "finding"])
+
+    @property
+    def question(self) -> str:
+        """What is approved at the gate."""
+        archived = f" {self.saving.moved:,} go to the archive, for 90 days at least." if self.saving.moved else ""
+        return f"{self.saving.expired:,} of {self.saving.images:,} images of {self.stored.repository} are deleted within a day, and do not come back.{archived}"
 
     def table(self) -> pd.DataFrame:
         """What goes and why: a row an image, at most `show`."""

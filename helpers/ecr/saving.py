@@ -44,7 +44,12 @@ class Saving:
     def finding(self) -> str:
         """The saving in a sentence."""
         share = self.bytes_freed / self.bytes_before if self.bytes_before else 0.0
-        text = f"{self.expired + self.later:,} of {self.images:,} images go; that frees {gib(self.bytes_freed)} of {gib(self.bytes_before)} ({share:.0%}), {self.monthly:,.2f} {self.currency} a month."
+        gone = self.expired + self.later
+        text = f"{gone:,} of {self.images:,} images go; that frees {gib(self.bytes_freed)} of {gib(self.bytes_before)} ({share:.0%}), {self.monthly:,.2f} {self.currency} a month."
+        if not gone:
+            text = f"None of {self.images:,} images goes."
+        if self.later:
+            text += f" {self.later:,} of them go a day later, once the manifest list is gone that they are in."
         if self.summed_freed > self.bytes_freed:
             text += f" Their sizes add up to {gib(self.summed_freed)}, but images that stay share layers with them."
         if self.moved:
@@ -58,7 +63,7 @@ class Saving:
             ("images", f"{self.images:,}", f"{after:,}", f"{after - self.images:+,}"),
             ("of them in the archive by this policy", "0", f"{self.moved:,}", f"{self.moved:+,}"),
             ("unique layers", gib(self.bytes_before), gib(self.bytes_before - self.bytes_freed), gib(-self.bytes_freed)),
-            (f"{self.currency} a month", f"{self.monthly_before:,.2f}", f"{self.monthly_after:,.2f}", f"{-self.monthly:,.2f}"),
+            (f"{self.currency} a month", f"{self.monthly_before:,.2f}", f"{self.monthly_after:,.2f}", f"{round(self.monthly_after - self.monthly_before, 2) + 0.0:,.2f}"),
         ]
         return pd.DataFrame(rows, columns=["what", "now", "after", "difference"])
 

@@ -54,7 +54,7 @@ class Registry:
         """
         rows = [self._row(one) for one in self.by_size]
         names = ["repository", "images", "untagged", "stored (GiB)", "sizes add up to (GiB)", f"{self.prices.currency} a month", "newest push", "oldest push", "policy"]
-        return pd.DataFrame(rows, columns=names).set_index(names[0])
+        return _by_repository(rows, names)
 
     @property
     def by_size(self) -> list[Stored]:
@@ -106,7 +106,7 @@ class Registry:
         places = Counter(blob for one in self.repositories for blob in _sizes(one))
         rows = [self._shared_row(one, places) for one in self.by_size]
         names = ["repository", "layers", "of one image (GiB)", "of several (GiB)", "sharing saves (GiB)", "also in other repositories (GiB)"]
-        return pd.DataFrame(rows, columns=names).set_index(names[0])
+        return _by_repository(rows, names)
 
     def _shared_row(self, one: Stored, places: Counter[str]) -> tuple[str, ...]:
         sizes, images = _sizes(one), Counter(blob for mine in one.blobs.values() for blob in mine)
@@ -149,9 +149,10 @@ class Registry:
             newest = max(found, key=lambda record: record["pushedAt"], default={})
             runs = findings_in_use(one, self.used.get(one.repository, {}))
             critical = sum(bool(record["findings"].get("CRITICAL")) for record in found)
-            rows.append((one.repository, f"{len(found):,}", _severities(newest.get("findings", {})), _severities(runs), f"{critical:,}"))
+            running = _severities(runs) if self.used.get(one.repository) else "none in use"
+            rows.append((one.repository, f"{len(found):,}", _severities(newest.get("findings", {})), running, f"{critical:,}"))
         names = ["repository", "scanned", "newest image", "images in use, together", "images with critical ones"]
-        return pd.DataFrame(rows, columns=names).set_index(names[0])
+        return _by_repository(rows, names)
 
     def findings(self) -> pd.DataFrame:
         """Findings of images in use by repository (rows) and severity (columns)."""
@@ -223,7 +224,7 @@ def savings_table(savings: Mapping[str, Saving]) -> pd.DataFrame:
     rows = [_saving_row(name, [one]) for name, one in savings.items()]
     currency = next((one.currency for one in savings.values()), "USD")
     names = ["repository", "images", "go", "stored (GiB)", "freed (GiB)", "their sizes add up to (GiB)", f"{currency} a month saved"]
-    return pd.DataFrame([*rows, _saving_row("all", list(savings.values()))], columns=names).set_index(names[0])
+    return _by_repository([*rows, _saving_row("all", list(savings.values()))], names)
 
 
 def _saving_row(name: str, some: Sequence[Saving]) -> tuple[str, ...]:
@@ -231,6 +232,11 @@ def _saving_row(name: str, some: Sequence[Saving]) -> tuple[str, ...]:
     gone = total["expired"] + total["later"]
     sizes = (f"{total[field] / GIB:,.1f}" for field in ("bytes_before", "bytes_freed", "summed_freed"))
     return (name, f"{total['images']:,}", f"{gone:,}", *sizes, f"{total['monthly']:,.2f}")
+
+
+def _by_repository(rows: Sequence[tuple[Any, ...]], names: list[str]) -> pd.DataFrame:
+    """A table whose rows are named by the first column, with that column's name in the same line as the others."""
+    return pd.DataFrame(rows, columns=names).set_index(names[0]).rename_axis(index=None, columns=names[0])
 
 
 def _severities(found: Mapping[str, int]) -> str:

@@ -270,3 +270,13 @@ def test_by_age_alone_an_image_that_goes_today_goes_on_any_later_day(repository,
         return
     today, later = (preview_lifecycle({"rules": rules}, repository[1], when).action for when in (NOW, NOW + timedelta(days=days)))
     assert (later[today != "keep"] == today[today != "keep"]).all()
+
+
+def test_the_reason_tells_what_was_never_pulled_from_what_was_pulled_long_ago():
+    unused = {"rules": [rule(1, kind="sinceImagePulled", number=30, act="transition")]}
+    images = [image("a", 60, lastRecordedPullTime=NOW - timedelta(days=40)), image("b", 60), image("c", 20)]
+    assert preview_lifecycle(unused, images, NOW).reason.tolist() == [
+        "rule 1: last pulled 40 days ago, more than 30",
+        "rule 1: never pulled, and pushed or restored 60 days ago, more than 30",
+        "rule 1: never pulled, and pushed or restored 20 days ago, not more than 30",
+    ]
