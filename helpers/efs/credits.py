@@ -20,6 +20,8 @@ try:  # about three times as fast as NumPy alone, and as right
 except ImportError:
     numba = None
 
+KEEP = os.access(Path(__file__).parent, os.W_OK)  # compiled code, where there is a place for it
+
 MIB, GIB, TIB = 2**20, 2**30, 2**40
 
 BASELINE_PER_BYTE = 50 * 1024 / GIB  # bytes/s: 50 KiB/s a GiB
@@ -151,7 +153,6 @@ def _steps_numpy(used: NDArray[Any], gain: Floats, cap: Floats, credit: Floats, 
 
 
 if numba is not None:
-    KEEP = os.access(Path(__file__).parent, os.W_OK)  # compiled code, where there is a place for it
 
     @numba.njit(cache=KEEP, error_model="numpy")
     def _steps_numba(used, gain, cap, credit, into):  # type: ignore[no-untyped-def]

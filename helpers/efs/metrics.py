@@ -89,7 +89,7 @@ class History:
     def of(self, file_system: str) -> History:
         """The history of one file system alone."""
         column = self.ids.index(file_system)
-        values = {name: values[:, column : column + 1] for name, values in self.values.items()}
+        values = {name: np.ascontiguousarray(values[:, column : column + 1]) for name, values in self.values.items()}  # steps side by side in memory
         return History((file_system,), self.start, self.step_seconds, values)
 
     def metered(self) -> Floats:

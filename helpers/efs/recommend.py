@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from helpers.aws.errors import RunbookError
-from helpers.efs.credits import GIB, INITIAL_CREDIT, MIB, burst_rates, metered_bytes
+from helpers.efs.credits import GIB, INITIAL_CREDIT, KEEP, MIB, burst_rates, metered_bytes, numba, simulate_credits
 from helpers.efs.modes import BURSTING, ELASTIC, PROVISIONED, can_switch
 from helpers.efs.prices import Prices, elastic_cost, provisioned_cost
 
@@ -125,14 +125,30 @@ def waiting_steps(demand: Floats, standard_bytes: float, step_seconds: float, cr
     """
     rates = burst_rates(standard_bytes)
     gain, floor, burst = (rate * step_seconds for rate in rates[:3])
-    waiting, left = np.zeros(len(demand), dtype=bool), 0.0
-    for step, asked in enumerate(demand.tolist()):
-        left += asked
+    after = simulate_credits(demand, standard_bytes, step_seconds, credit)
+    before = np.concatenate([[credit], after[:-1]])
+    short = np.flatnonzero(demand > np.maximum(floor, np.minimum(burst, before + gain)))
+    waiting = np.zeros(len(demand), dtype=bool)
+    if not len(short):  # nothing ever waits, and the balance is that of the demand
+        return waiting, float(after[-1])
+    first = int(short[0])
+    return waiting, _queue(demand[first:], gain, floor, burst, rates.max_credit, float(before[first]), waiting[first:])
+
+
+def _queue(demand: Floats, gain: float, floor: float, burst: float, most: float, credit: float, waiting: NDArray[np.bool_]) -> float:
+    """Serve the demand of each step as far as the balance allows, mark in `waiting` the steps that leave some, return the balance."""
+    left = 0.0
+    for step in range(len(demand)):
+        left += float(demand[step])
         done = min(left, max(floor, min(burst, credit + gain)))
-        credit = min(max(credit + gain - done, 0.0), rates.max_credit)
+        credit = min(max(credit + gain - done, 0.0), most)
         left -= done
         waiting[step] = left > 1
-    return waiting, credit
+    return credit
+
+
+if numba is not None:
+    _queue = numba.njit(cache=KEEP)(_queue)
 
 
 def _waiting_at(rate: float, demand: Floats, step_seconds: float) -> NDArray[np.bool_]:
