@@ -207,13 +207,16 @@ def bursting(usage: Usage, prices: Prices) -> Option:
 
 
 def provisioned(usage: Usage, prices: Prices, tolerated_minutes: float = TOLERATED_MINUTES) -> Option:
-    """Provisioned with just enough; where the baseline is above that, it is free and bursting applies."""
-    mibps = enough_mibps(usage, tolerated_minutes)
+    """Provisioned with just enough, or with the most there is; where the baseline is above that, it is free and bursting applies."""
+    try:
+        mibps, too_little = enough_mibps(usage, tolerated_minutes), ""
+    except RunbookError as error:
+        mibps, too_little = LARGEST_MIBPS, error.what
     gib = usage.standard_bytes / GIB
     rate = max(mibps * MIB, burst_rates(usage.standard_bytes).baseline)
     waiting = _waiting_at(rate, usage.metered[~usage.slow], usage.step_seconds)
     unknown = bool(usage.slow.any())
-    note = "demand was throttled: at least this much" if unknown else ""
+    note = too_little or ("demand was throttled: at least this much" if unknown else "")
     cost = provisioned_cost(gib, mibps, prices.provisioned)
     allowed = _allowed(usage, PROVISIONED, mibps)
     return Option(PROVISIONED, mibps, storage_cost(usage, prices, PROVISIONED), cost, _minutes(waiting, usage), allowed, unknown, note)
