@@ -105,9 +105,9 @@ class Recommendation:
         rows = [
             {
                 "mode": option.mode,
-                "MiB/s": option.mibps,
-                money: round(option.monthly_cost, 2),
-                "of it throughput": round(option.throughput_cost, 2),
+                "MiB/s": "" if option.mibps is None else f"{option.mibps:,.0f}",
+                money: f"{option.monthly_cost:,.2f}",
+                "of it throughput": f"{option.throughput_cost:,.2f}",
                 "stalls, min a month": ("at least " if option.at_least else "") + f"{option.stall_minutes:,.0f}",
                 "now": "yes" if option.allowed else "after the 24 h lock",
                 "note": option.note,
