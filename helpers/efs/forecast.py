@@ -21,7 +21,7 @@ DAY = 86_400
 BLOCKS = 8  # of a day: balances are followed every three hours
 LEAST_DAYS, MOST_DAYS = 3, 35  # of history: five weeks say more of the next ones than a year does
 WEEK = 7
-ALARM_DAYS, ALARM = 30, 0.75  # a warning is due where this share of the paths runs out within these days
+ALARM_DAYS, ALARM = 30, 0.8  # a warning is due where this share of the paths runs out within these days
 
 # What is thought before a day is seen. Logarithms of daily bytes; these five in units of the noise between days.
 LEVEL, WEEKDAY, WEEKEND, GROWTH, JUMP = 40.0, 2.5, 6.0, 0.035, 6.0
@@ -51,7 +51,7 @@ class Forecast:
 
     @property
     def alarm(self) -> bool:
-        """Whether a warning is due: at least three quarters of the paths run out within 30 days."""
+        """Whether a warning is due: at least four paths in five run out within 30 days."""
         return self.within_30_days >= ALARM
 
 

@@ -41,7 +41,7 @@ class Kind:
 
 
 KINDS = (
-    Kind("web-assets", 180, 1.0, 0.0022, 2.1),
+    Kind("web-assets", 180, 1.01, 0.0022, 2.1),
     Kind("build-cache", 60, 3.5),
     Kind("home-directories", 900, 0.45),
     Kind("nightly-reports", 60, 1.06, 0.0, 1.1, nights=True),
