@@ -196,8 +196,8 @@ class Sentences:
     table: pd.DataFrame
 
     def _repr_html_(self) -> str:
-        rows = self.table.to_html(border=0, justify="left", index=self.table.index.name is not None)
-        return rows.replace("<td>", '<td style="text-align: left">')
+        rows = self.table.to_html(border=0, index=self.table.index.name is not None)
+        return rows.replace("<td>", '<td style="text-align: left">').replace("<th>", '<th style="text-align: left">')
 
     def __repr__(self) -> str:
         return repr(self.table)

@@ -144,7 +144,7 @@ def test_a_figure_of_what_has_no_balance_says_so():
 def test_sentences_stand_to_the_left_and_ranks_beside_them():
     shown = figures.Sentences(REPORT.first())._repr_html_()
     assert "<td style=\"text-align: left\">" in shown and "rank" in shown
-    assert "<th>0</th>" not in figures.Sentences(REPORT.checks())._repr_html_()
+    assert ">0</th>" not in figures.Sentences(REPORT.checks())._repr_html_()
 
 
 def test_a_report_of_no_file_system_is_a_sentence():
