@@ -84,6 +84,11 @@ class Repository:
         """Return the ARN."""
         return f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{self.name}"
 
+    @property
+    def named(self) -> dict[str, str]:
+        """Return how the API's answers name it."""
+        return {"registryId": ACCOUNT, "repositoryName": self.name}
+
     def tagged(self, tag: str) -> Image | None:
         """Return the image that has a tag."""
         return self._of_tags.get(tag)

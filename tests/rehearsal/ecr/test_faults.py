@@ -10,14 +10,9 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 
 from helpers.rehearsal.cloud import CloudFailed
+from helpers.rehearsal.ecr.manifests import digest_of
 
 MIB = 1024 * 1024
-
-
-def digest_of(content: bytes) -> str:
-    import hashlib
-
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def start(registry: Any) -> str:
