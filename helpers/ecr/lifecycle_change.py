@@ -19,7 +19,7 @@ from helpers.ecr.lifecycle_policy import InvalidPolicy, Policy, parse_policy
 from helpers.ecr.own_preview import COMPLETE, OwnPreview, ask_ecr, differences
 from helpers.ecr.prices import prices
 from helpers.ecr.saving import Saving, saving, settled
-from helpers.ecr.stored import Stored, read
+from helpers.ecr.stored import Stored, current_policy, read
 
 __all__ = ["Change", "Job", "Preview", "Survey", "ask_ecr", "compared", "from_parameters", "measured", "preview", "put", "survey"]
 
@@ -163,7 +163,7 @@ def survey(aws: Aws, job: Job) -> Survey:
     asked = parse_policy(job.policy or shields.proposal())
     repository = _repository(ecr, job.repository)
     now = datetime.now(timezone.utc)
-    stored, current, uses = read(ecr, job.repository), _current(ecr, job.repository), find_uses(aws, job.repository)
+    stored, current, uses = read(ecr, job.repository), current_policy(ecr, job.repository), find_uses(aws, job.repository)
     used = _used(uses, stored, [repository["repositoryUri"], job.repository], now)
     shielded = shields.shield(asked, stored.images, used, now) if job.keep_in_use else shields.Shielded(asked, (), _open(asked, stored, used, now))
     checks = (
@@ -205,7 +205,7 @@ def compared(ours: Preview, theirs: OwnPreview) -> pd.DataFrame:
 def undo_put(aws: Aws, job: Job, found: Survey) -> Change:
     """Put the old policy back, or delete ours where there was none; a policy that somebody else put meanwhile stays."""
     ecr = aws.client("ecr")
-    now = _current(ecr, found.repository)
+    now = current_policy(ecr, found.repository)
     if same(now, found.current):
         return Change("nothing: the old policy is there", now, now)
     if not same(now, found.text):
@@ -221,7 +221,7 @@ def undo_put(aws: Aws, job: Job, found: Survey) -> Change:
 def put(aws: Aws, job: Job, found: Survey) -> Change:
     """Put the policy and read it back. Raises `RunbookError` where somebody else changed it since the survey."""
     ecr = aws.client("ecr")
-    now = _current(ecr, found.repository)
+    now = current_policy(ecr, found.repository)
     if same(now, found.text):
         return Change("nothing: the policy is there already", found.current, now)
     if not same(now, found.current):
@@ -229,7 +229,7 @@ def put(aws: Aws, job: Job, found: Survey) -> Change:
     ecr.put_lifecycle_policy(repositoryName=found.repository, lifecyclePolicyText=found.text)
     if planning():
         return Change("planned", found.current, found.text)
-    after = _current(ecr, found.repository)
+    after = current_policy(ecr, found.repository)
     if not same(after, found.text):
         raise RunbookError(f"ECR has another policy of {found.repository} than was put.", "Look at it with `aws ecr get-lifecycle-policy`.")
     return Change("put, and read back equal", found.current, after)
@@ -278,16 +278,6 @@ def _repository(ecr: Any, name: str) -> dict[str, Any]:
     near = difflib.get_close_matches(name, every, 1)
     remedy = f"Did you mean {near[0]!r}?" if near else "`aws ecr describe-repositories` lists them."
     raise RunbookError(f"There is no repository {name!r} in {ecr.meta.region_name}.", remedy) from missing
-
-
-def _current(ecr: Any, repository: str) -> str:
-    """The text of the repository's policy, empty where it has none."""
-    try:
-        return str(ecr.get_lifecycle_policy(repositoryName=repository)["lifecyclePolicyText"])
-    except Exception as error:
-        if is_not_found(error):
-            return ""
-        raise
 
 
 def _used(uses: Uses, stored: Stored, names: list[str], now: datetime) -> dict[str, list[str]]:

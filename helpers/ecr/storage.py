@@ -13,14 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from helpers.aws import Aws, connect
-from helpers.aws.errors import is_not_found
 from helpers.ecr import sample_registry
 from helpers.ecr.in_use import find_uses, used_digests
 from helpers.ecr.lifecycle_policy import parse_policy
 from helpers.ecr.prices import GIB, Prices, prices, table_prices
 from helpers.ecr.saving import Saving, gib, saving, settled
 from helpers.ecr.shield import proposal, shield
-from helpers.ecr.stored import Stored, read
+from helpers.ecr.stored import Stored, current_policy, read
 
 __all__ = ["Registry", "open_registry", "parse_policy", "proposal", "read_registry", "savings_table"]
 
@@ -94,9 +93,9 @@ class Registry:
         """The bytes that only images pushed more than so many days ago have: what deleting them frees. One number for each of `days`."""
         freed = np.zeros(len(days))
         for one in self.repositories:
-            youngest = youngest_use(one, self.end)
-            ages, sizes = (np.array(column, dtype=float) for column in (list(youngest.values()), [_sizes(one)[blob] for blob in youngest]))
-            freed += [(sizes[ages > limit]).sum() for limit in days]
+            youngest, stored = youngest_use(one, self.end), _sizes(one)
+            ages, sizes = (np.array(column, dtype=float) for column in (list(youngest.values()), [stored[blob] for blob in youngest]))
+            freed += [sizes[ages > limit].sum() for limit in days]
         return freed
 
     # -- shared layers ------------------------------------------------------------------------------------
@@ -178,18 +177,9 @@ def read_registry(aws: Aws, only: Sequence[str] = ()) -> Registry:
     for one in found:
         name = one["repositoryName"]
         stored = read(ecr, name)
-        repositories.append(Stored(name, stored.images, stored.blobs, stored.unread, _policy(ecr, name)))
+        repositories.append(Stored(name, stored.images, stored.blobs, stored.unread, current_policy(ecr, name)))
         used[name] = used_digests(uses.found, stored.images, [one["repositoryUri"], name])
     return Registry(f"account {aws.account}, {aws.region}", repositories, used, uses.unseen, prices(aws), datetime.now(timezone.utc))
-
-
-def _policy(ecr: Any, repository: str) -> str:
-    try:
-        return str(ecr.get_lifecycle_policy(repositoryName=repository)["lifecyclePolicyText"])
-    except Exception as error:
-        if is_not_found(error):
-            return ""
-        raise
 
 
 def untagged_share(one: Stored) -> float:

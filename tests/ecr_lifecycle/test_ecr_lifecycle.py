@@ -13,8 +13,7 @@ from helpers.ecr import InvalidPolicy, parse_policy, preview_lifecycle
 from helpers.ecr.lifecycle_change import same
 from helpers.ecr.lifecycle_permissions import POLICY
 from helpers.ecr.stored import read
-
-from .conftest import DAYS, NEWEST_TEN, OLD_COMMIT, OLD_RELEASE
+from tests.ecr_lifecycle.conftest import DAYS, NEWEST_TEN, OLD_COMMIT, OLD_RELEASE
 
 pytestmark = pytest.mark.timeout(240)
 WRITES = ["StartLifecyclePolicyPreview", "PutLifecyclePolicy"]
