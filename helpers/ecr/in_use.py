@@ -19,6 +19,7 @@ from helpers.aws.errors import explain
 
 TASKS, SERVICES = 100, 10  # the most that DescribeTasks and DescribeServices take
 RECENT_DAYS = 14
+PULLED_ON = "pulled on"
 # Where the fleet of pods cannot be seen: nothing but the cluster itself knows its pods.
 UNSEEN = "its pods cannot be seen from the AWS API"
 
@@ -172,7 +173,8 @@ def used_digests(uses: Iterable[Use], images: Iterable[Mapping[str, Any]], names
 def pulled_lately(images: Iterable[Mapping[str, Any]], now: datetime, days: int = RECENT_DAYS) -> dict[str, list[str]]:
     """The images that somebody pulled in the last `days`: a pod that starts on a new node pulls, so this is what is known of EKS."""
     since = now - timedelta(days=days)
-    return {record["digest"]: [f"pulled on {record['lastRecordedPullTime']:%Y-%m-%d}"] for record in images if (record.get("lastRecordedPullTime") or since) > since}
+    pulls = {record["digest"]: record["lastRecordedPullTime"] for record in images if record.get("lastRecordedPullTime")}
+    return {digest: [f"{PULLED_ON} {when:%Y-%m-%d}"] for digest, when in pulls.items() if when > since}
 
 
 def uses_table(used: Mapping[str, list[str]], images: Iterable[Mapping[str, Any]], action_of: Callable[[str], str]) -> pd.DataFrame:

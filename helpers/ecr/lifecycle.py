@@ -152,11 +152,11 @@ def _follow(table: _Table, acted: Mask) -> dict[int, int]:
     """The rows of referrers whose subject is there, with the row that decides for them: AWS removes them within a day of their subject."""
     followed: dict[int, int] = {}
     for row, record in enumerate(table.records):
-        subject, seen = record.get("subject"), {row}
+        subject, seen = _subject(record), {row}
         while (found := table.row_of.get(subject)) is not None and found not in seen:
             followed[row] = found
             seen.add(found)
-            subject = table.records[found].get("subject")
+            subject = _subject(table.records[found])
     return followed
 
 
@@ -208,6 +208,11 @@ def _digest(record: Mapping[str, Any]) -> str:
     if not isinstance(digest, str):
         raise ValueError(f"An image has no digest: {dict(record)}.")
     return digest
+
+
+def _subject(record: Mapping[str, Any]) -> str | None:
+    """The digest that a referrer belongs to, also under the name that DescribeImages gives it."""
+    return record.get("subject") or record.get("subjectManifestDigest")
 
 
 def _storage_class(record: Mapping[str, Any]) -> str:

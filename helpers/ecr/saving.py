@@ -45,7 +45,8 @@ class Saving:
         """The saving in a sentence."""
         share = self.bytes_freed / self.bytes_before if self.bytes_before else 0.0
         gone = self.expired + self.later
-        text = f"{gone:,} of {self.images:,} images go; that frees {gib(self.bytes_freed)} of {gib(self.bytes_before)} ({share:.0%}), {self.monthly:,.2f} {self.currency} a month."
+        text = f"{gone:,} of {self.images:,} images go; that frees {gib(self.bytes_freed)} of {gib(self.bytes_before)} ({share:.0%}), "
+        text += f"{self.monthly:,.2f} {self.currency} a month."
         if not gone:
             text = f"None of {self.images:,} images goes."
         if self.later:
@@ -53,7 +54,8 @@ class Saving:
         if self.summed_freed > self.bytes_freed:
             text += f" Their sizes add up to {gib(self.summed_freed)}, but images that stay share layers with them."
         if self.moved:
-            text += f" {self.moved:,} images ({gib(self.bytes_moved)}) move to the archive, which saves nothing below 150 TB, keeps them for 90 days at least and costs {self.restore:,.2f} {self.currency} to restore."
+            text += f" {self.moved:,} images ({gib(self.bytes_moved)}) move to the archive, which saves nothing below 150 TB, keeps them for 90 days"
+            text += f" at least and costs {self.restore:,.2f} {self.currency} to restore."
         return text
 
     def table(self) -> pd.DataFrame:

@@ -41,8 +41,8 @@ class Registry:
 
     def __str__(self) -> str:
         images = sum(len(one.images) for one in self.repositories)
-        lines = [f"{len(self.repositories)} repositories with {images:,} images of {self.where}, at {self.end:%Y-%m-%d %H:%M} UTC;", f"prices: {self.prices}", *self.unseen]
-        return "\n".join(lines)
+        what = f"{len(self.repositories)} repositories with {images:,} images of {self.where}, at {self.end:%Y-%m-%d %H:%M} UTC;"
+        return "\n".join([what, f"prices: {self.prices}", *self.unseen])
 
     # -- by repository ------------------------------------------------------------------------------------
 
@@ -52,7 +52,8 @@ class Registry:
         An image in a manifest list has no tag of its own and is not counted as untagged.
         """
         rows = [self._row(one) for one in self.by_size]
-        names = ["repository", "images", "untagged", "stored (GiB)", "sizes add up to (GiB)", f"{self.prices.currency} a month", "newest push", "oldest push", "policy"]
+        money = f"{self.prices.currency} a month"
+        names = ["repository", "images", "untagged", "stored (GiB)", "sizes add up to (GiB)", money, "newest push", "oldest push", "policy"]
         return _by_repository(rows, names)
 
     @property
@@ -60,11 +61,12 @@ class Registry:
         """The repositories, the largest first."""
         return sorted(self.repositories, key=lambda one: -one.bytes_of())
 
-    def _row(self, one: Stored) -> tuple[Any, ...]:
-        pushed = [record["pushedAt"] for record in one.images]
-        first, last = (f"{when:%Y-%m-%d}" if pushed else "" for when in ((min(pushed), max(pushed)) if pushed else ("", "")))
-        stored = one.bytes_of()
-        return (one.repository, f"{len(one.images):,}", f"{untagged_share(one):.0%}", f"{stored / GIB:,.1f}", f"{one.summed / GIB:,.1f}", f"{self.prices.monthly(stored):,.2f}", last, first, "yes" if one.policy else "none")
+    def _row(self, one: Stored) -> tuple[str, ...]:
+        pushed = sorted(record["pushedAt"] for record in one.images)
+        newest, oldest = (f"{pushed[place]:%Y-%m-%d}" if pushed else "" for place in (-1, 0))
+        stored, money = one.bytes_of(), f"{self.prices.monthly(one.bytes_of()):,.2f}"
+        sizes = (f"{stored / GIB:,.1f}", f"{one.summed / GIB:,.1f}")
+        return (one.repository, f"{len(one.images):,}", f"{untagged_share(one):.0%}", *sizes, money, newest, oldest, "yes" if one.policy else "none")
 
     @property
     def stored(self) -> int:
@@ -80,7 +82,8 @@ class Registry:
     def finding(self) -> str:
         """What is stored and what it costs, in a sentence."""
         without = sum(not one.policy for one in self.repositories)
-        return f"{gib(self.stored)} are stored, {self.prices.monthly(self.stored):,.2f} {self.prices.currency} a month; image sizes add up to {self.times:.1f} times that. {without} of {len(self.repositories)} repositories have no lifecycle policy."
+        text = f"{gib(self.stored)} are stored, {self.prices.monthly(self.stored):,.2f} {self.prices.currency} a month; image sizes add up to {self.times:.1f} times that."
+        return f"{text} {without} of {len(self.repositories)} repositories have no lifecycle policy."
 
     @property
     def times(self) -> float:
