@@ -3,6 +3,11 @@
 As AWS evaluates it (https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html): every rule looks at all images
 whose storage class and tags it matches, ranked or aged as if no other rule existed. Then the first rule by priority that matches an
 image decides about it; later rules count it, and may not touch it.
+
+Images in a manifest list, and signatures and other referrers, are counted like all others (seen by users of signed images:
+https://github.com/aws/containers-roadmap/issues/2613), but the first stay as long as their list does, and the others go with their
+subject. Inferred, as no page of AWS says it: what only an archived list has is held no longer, what is exactly N days old stays, and
+images that were pushed at the same moment rank by digest.
 """
 
 from __future__ import annotations

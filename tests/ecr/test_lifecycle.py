@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.ecr import InvalidPolicy, preview_lifecycle
+from helpers.rehearsal.ecr.lifecycle import Candidate, evaluate
 
 MADE = Path(__file__).parent / "data" / "lifecycle.jsonl"
 RECORDED = Path(__file__).resolve().parents[2] / "../shared/data/recorded/lifecycle.jsonl"
@@ -238,6 +239,25 @@ def test_a_preview_is_what_a_plain_reading_of_the_rules_gives(repository):
     found = preview_lifecycle({"rules": rules}, images, NOW)
     assert dict(zip(found.digest, found.action, strict=True)) == plainly(rules, images)
     assert found.digest.tolist() == [one["digest"] for one in images]
+
+
+@settings(max_examples=60, deadline=None)
+@given(repositories())
+def test_the_local_cloud_s_own_evaluator_agrees_though_it_shares_no_code(repository):
+    rules, images = repository
+    held = {digest for one in images if "storageClass" not in one for digest in one.get("references", ())}
+    seen = [
+        Candidate(
+            one["digest"], frozenset(one["tags"]), one["pushedAt"].timestamp(),
+            *(one[name].timestamp() if name in one else None for name in ("lastRecordedPullTime", "lastArchivedAt", "lastActivatedAt")),
+            one.get("storageClass", "standard"), one["digest"] in held,
+        )
+        for one in images
+    ]  # fmt: skip
+    theirs = {action.digest: (action.kind, action.priority) for action in evaluate(json.dumps({"rules": rules}), seen, NOW.timestamp())}
+    found = preview_lifecycle({"rules": rules}, images, NOW)
+    acted = found[found.action != "keep"]
+    assert dict(zip(acted.digest, zip(acted.action, acted.rule, strict=True), strict=True)) == theirs
 
 
 @settings(max_examples=30, deadline=None)
