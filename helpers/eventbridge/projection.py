@@ -1,8 +1,10 @@
-"""Match many events fast: decode only the fields that patterns name, and walk a tree of their values.
+"""Match many events fast: read only the fields that patterns name, and walk a tree of their values.
 
-Events are decoded by msgspec into Structs made of the patterns' paths, so that no other field becomes a Python object.
 A tree asks for one field after another, in the patterns' order; what a value decides is asked of the exact matcher once
-and remembered. Whatever the decoded fields cannot settle for certain is left to `helpers.eventbridge.matching`:
+and remembered. Events are read in one of two ways: in machine code (`helpers.eventbridge.reader`), which numbers the values
+and walks the tree by their numbers, or where that is not at hand by msgspec, into Structs made of the patterns' paths, so
+that no other field becomes a Python object. Whatever those cannot settle for certain is left to
+`helpers.eventbridge.matching`; of msgspec's that is:
 
 - the line is no event for msgspec, a field on a path is an array, an object at its end, a fraction or a long number;
 - a name could be written with an escape (`\\u00..`), or occurs in the line where the decoded fields do not explain it: a
@@ -29,16 +31,18 @@ from msgspec import UNSET
 from helpers.eventbridge.events import MAX_NAME, InvalidEvent
 from helpers.eventbridge.matching import matches
 from helpers.eventbridge.patterns import InvalidPattern, Pattern, Test, parse
+from helpers.eventbridge.reader import BEYOND_ASCII, STUCK, UNSURE, Reader
 from helpers.eventbridge.sources import events_in
 from helpers.eventbridge.tokens import MAX_DEPTH, MAX_NUMBER
 
-UNSURE = 0  # the number of the terminal of lines that only the exact matcher can decide
 MAX_REMEMBERED = 100_000  # values a node of the tree; memory stays flat
 MAX_TERMINALS = 50_000
 SAFE_INTEGER = 2**53  # a double holds every integer below exactly
 COMBINATION = "(combination)"  # each field passes alone, but not all in the same element of an array
 
 _NAME = re.compile(r"[A-Za-z0-9_: -]+")
+_WORDS = {b"true": True, b"false": False, b"null": None}
+_SAFE_INTEGER = re.compile(rb"-?[1-9][0-9]{0,14}")
 _COMPARE = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _SCALAR = str | int | float | bool | None | msgspec.UnsetType
 # Look for a name in the whole block where more of its lines depend on it: two bytes of it are found faster than all.
@@ -87,6 +91,8 @@ class Node(dict[Any, Any]):
     def __init__(self, tree: Projection, place: int, live: frozenset[int], matched: frozenset[int], lost: tuple[tuple[int, str], ...], depends: tuple[int, ...]) -> None:
         super().__init__()
         self.tree, self.place, self.live, self.matched, self.lost, self.depends = tree, place, live, matched, lost, depends
+        self.number = len(tree.nodes)
+        tree.nodes.append(self)
         self.get = operator.attrgetter(tree.attributes[place])
         self.children: dict[frozenset[int], Any] = {}
 
@@ -103,10 +109,11 @@ class Node(dict[Any, Any]):
 class Projection:
     """The tree of some patterns and the decoder of their fields; `easy` is False where every line needs the exact matcher.
 
-    Keeps up to `keep` lines of each outcome (the patterns that match) and `keep_bad` of the bad lines.
+    Keeps up to `keep` lines of each outcome (the patterns that match) and `keep_bad` of the bad lines. `compiled`: read
+    events in machine code.
     """
 
-    def __init__(self, patterns: Sequence[Pattern], keep: int = 0, keep_bad: int = 0) -> None:
+    def __init__(self, patterns: Sequence[Pattern], keep: int = 0, keep_bad: int = 0, *, compiled: bool = False) -> None:
         self.patterns, self.keep, self.keep_bad = patterns, keep, keep_bad
         self.tally, self.counts = Tally(), Counter[int]()
         self.alternatives = [(number, dict(one)) for number, pattern in enumerate(patterns) for one in pattern.alternatives]
@@ -121,16 +128,20 @@ class Projection:
             self.tests = {(one, path): numbers.setdefault(tests, len(numbers)) for one, (_, fields) in enumerate(self.alternatives) for path, tests in fields.items()}
             self.distinct = list(numbers)
             self.listed, self.ranges = list(map(_listed, numbers)), list(map(_ranges, numbers))
+            self.reader = Reader(self.paths) if compiled else None
             self._plant()
 
     def _plant(self) -> None:
         """Begin the tree anew: memory stays bounded."""
         self.terminals: list[Terminal] = [Terminal((), (), ())]
+        self.nodes: list[Node | None] = [None]
+        if self.reader is not None:
+            self.reader.clear()
         self.root = self._follow(-1, frozenset(range(len(self.alternatives))), frozenset(), (), ())
         self.walk = self._chain() if len(self.alternatives) == 1 else self._walk
 
     def child(self, node: Node, value: Any) -> Any:
-        """What a value of the node's field leads to; `UNSURE` where the value's text matters."""
+        """What a value of the node's field leads to; `UNSURE` where the value's text matters and is not given (as bytes)."""
         if type(value) is float or (type(value) is int and not 0 < abs(value) < SAFE_INTEGER):
             return UNSURE  # it may have been written in several ways
         path = self.paths[node.place]
@@ -205,25 +216,65 @@ class Projection:
 
     def scan(self, block: bytes) -> None:
         """Count the events of a block of whole lines."""
-        lines = io.BytesIO(block).readlines()
         if not self.easy:
-            self._exactly(lines)
-            return
-        lines, structs, doubtful = self._decoded(block, lines)
-        codes = np.array(array.array("i", self._codes(structs)))
-        for at in self._unproven(block, lines, structs, codes):
-            codes[at] = UNSURE
+            self._exactly(io.BytesIO(block).readlines())
+        elif self.reader is not None:
+            self._scan_compiled(self.reader, block if block.endswith(b"\n") else block + b"\n")
+        else:
+            lines, structs, doubtful = self._decoded(block, io.BytesIO(block).readlines())
+            codes = np.array(array.array("i", self._codes(structs)))
+            for at in self._unproven(block, lines, structs, codes):
+                codes[at] = UNSURE
+            self._count(codes, lines.__getitem__)
+            self._exactly(doubtful)
+
+    def _scan_compiled(self, reader: Reader, block: bytes) -> None:
+        if reader.is_full:
+            self._sum_up()
+            self._plant()
+        rows, bounds, states = reader.read(block)
+        if (states == BEYOND_ASCII).any() and not _is_utf8(block):
+            states[states == BEYOND_ASCII] = UNSURE
+        codes, nodes = np.zeros(len(rows), np.int32), np.full(len(rows), self.root.number, np.int32)
+        while True:
+            places = np.array([0, *(node.place for node in self.nodes[1:])])
+            reader.walk(rows, states, places, codes, nodes)
+            stuck = np.flatnonzero(codes == STUCK)
+            if not len(stuck):
+                break
+            steps = set(zip(nodes[stuck].tolist(), rows[stuck, places[nodes[stuck]]].tolist(), strict=True))
+            if not reader.learn([(at, value, self._step(reader, at, value)) for at, value in steps]):
+                codes[stuck] = UNSURE
+                break
+        self._count(codes, lambda at: block[bounds[at, 0] : bounds[at, 1]])
+
+    def _step(self, reader: Reader, at: int, number: int) -> int:
+        """Where the value of that number leads from a node, as the reader counts: to a node, or to a terminal below zero."""
+        text = reader.text(number)
+        value: Any = text
+        if not text:
+            value = UNSET
+        elif text in _WORDS:
+            value = _WORDS[text]
+        elif _SAFE_INTEGER.fullmatch(text):
+            value = int(text)
+        elif text.startswith(b'"') and b"\\" not in text:
+            value = text[1:-1].decode()
+        child = self.child(self.nodes[at], value)
+        return child.number if isinstance(child, Node) else -child
+
+    def _count(self, codes: Any, line: Callable[[int], bytes]) -> None:
+        """Count lines by their terminals; `line` gives the one at a place."""
         counts = np.bincount(codes, minlength=1)
         for code in np.flatnonzero(counts).tolist():
             self.counts[code] += int(counts[code])
             if self.keep and self.terminals[code].matched:
                 kept = self.tally.kept.setdefault(self.terminals[code].matched, [])
                 if len(kept) < self.keep:
-                    kept.extend(lines[at].rstrip() for at in np.flatnonzero(codes == code)[: self.keep - len(kept)])
+                    kept.extend(line(at).strip() for at in np.flatnonzero(codes == code)[: self.keep - len(kept)])
         if counts[UNSURE]:
-            doubtful += [lines[at] for at in np.flatnonzero(codes == UNSURE)]
-        self._exactly(doubtful)
-        if len(self.terminals) > MAX_TERMINALS:
+            self._exactly(line(at) for at in np.flatnonzero(codes == UNSURE))
+        if len(self.terminals) + len(self.nodes) > MAX_TERMINALS:
             self._sum_up()
             self._plant()
 
@@ -448,8 +499,8 @@ def _struct_of(tree: Mapping[str, Any]) -> type[msgspec.Struct]:
 
 
 def _passes(tests: tuple[Test, ...], value: Any) -> bool:
-    """True where a field of this value passes any of the tests, as the exact matcher says."""
-    event = b'{"other":1}' if value is UNSET else b'{"field":' + orjson.dumps(value) + b"}"
+    """True where a field of this value (bytes: as it is written) passes any of the tests, as the exact matcher says."""
+    event = b'{"other":1}' if value is UNSET else b'{"field":' + (value if type(value) is bytes else orjson.dumps(value)) + b"}"
     return matches(_written("field", tests), event)
 
 

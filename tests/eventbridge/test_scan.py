@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,19 @@ from hypothesis import strategies as st
 
 from helpers.aws import RunbookError
 from helpers.eventbridge import InvalidEvent, InvalidPattern, diff, matches, scan
-from helpers.eventbridge import sources
+from helpers.eventbridge import reader, sources
 
 Cases = Callable[[str], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module", autouse=True, params=["msgspec", "machine code"])
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How events are read."""
+    if request.param == "machine code" and not reader.load():
+        pytest.skip("numba is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "is_loaded", lambda: request.param == "machine code")
+        yield request.param
 
 EC2 = {"source": "aws.ec2", "detail": {"state": "running", "n": 5}}
 S3 = {"source": "aws.s3", "detail": {"bucket": {"name": "b"}, "n": 2**60}}
