@@ -441,7 +441,9 @@ def _is_plain(block: bytes, longest: int) -> bool:
 
     `longest` is the length of the block's longest line, in bytes.
     """
-    if longest > (2 * MAX_DEPTH if _DEEPER else MAX_NAME) or not (block.isascii() or _is_utf8(block)):
+    if longest > MAX_NAME or not (block.isascii() or _is_utf8(block)):
+        return False
+    if _DEEPER and longest > 2 * MAX_DEPTH and block.count(b"{") + block.count(b"[") > MAX_DEPTH:
         return False
     if longest <= MAX_NUMBER:
         return True
