@@ -85,6 +85,9 @@ class Terminal:
     depends: tuple[int, ...]
 
 
+NOTHING = Terminal((), (), ())
+
+
 class Node(dict[Any, Any]):
     """A field to be asked for, and what each value leads to: the next node, or the number of a terminal."""
 
@@ -107,7 +110,7 @@ class Node(dict[Any, Any]):
 
 
 class Projection:
-    """The tree of some patterns and the decoder of their fields; `easy` is False where every line needs the exact matcher.
+    """The tree of some patterns and the decoder of their fields; `hard` are the patterns (their places) that need the exact matcher.
 
     Keeps up to `keep` lines of each outcome (the patterns that match) and `keep_bad` of the bad lines. `compiled`: read
     events in machine code.
@@ -116,10 +119,11 @@ class Projection:
     def __init__(self, patterns: Sequence[Pattern], keep: int = 0, keep_bad: int = 0, *, compiled: bool = False) -> None:
         self.patterns, self.keep, self.keep_bad = patterns, keep, keep_bad
         self.tally, self.counts = Tally(), Counter[int]()
-        self.alternatives = [(number, dict(one)) for number, pattern in enumerate(patterns) for one in pattern.alternatives]
+        self.hard = _hard(patterns)
+        self.alternatives = [(number, dict(one)) for number, pattern in enumerate(patterns) if number not in self.hard for one in pattern.alternatives]
         self.paths = list(dict.fromkeys(path for _, tests in self.alternatives for path in tests))
-        self.easy = bool(self.paths) and all(_is_easy(path, self.paths) for path in self.paths) and all(map(_is_conjunction, patterns))
-        if self.easy:
+        self.order = list(dict.fromkeys(path for pattern in patterns for one in pattern.alternatives for path in one))
+        if self.paths:
             struct, self.attributes = _struct(self.paths)
             self.decode = msgspec.json.Decoder(struct).decode
             self.tokens = list(map(_Token, self.paths, self.attributes))
@@ -133,7 +137,7 @@ class Projection:
 
     def _plant(self) -> None:
         """Begin the tree anew: memory stays bounded."""
-        self.terminals: list[Terminal] = [Terminal((), (), ())]
+        self.terminals: list[Terminal] = [NOTHING]
         self.nodes: list[Node | None] = [None]
         if self.reader is not None:
             self.reader.clear()
@@ -216,7 +220,7 @@ class Projection:
 
     def scan(self, block: bytes) -> None:
         """Count the events of a block of whole lines."""
-        if not self.easy:
+        if not self.paths:
             self._exactly(io.BytesIO(block).readlines())
         elif self.reader is not None:
             self._scan_compiled(self.reader, block if block.endswith(b"\n") else block + b"\n")
@@ -267,6 +271,9 @@ class Projection:
         """Count lines by their terminals; `line` gives the one at a place."""
         counts = np.bincount(codes, minlength=1)
         for code in np.flatnonzero(counts).tolist():
+            if self.hard and code != UNSURE:
+                self._exactly((line(at) for at in np.flatnonzero(codes == code)), self.terminals[code])
+                continue
             self.counts[code] += int(counts[code])
             if self.keep and self.terminals[code].matched:
                 kept = self.tally.kept.setdefault(self.terminals[code].matched, [])
@@ -280,7 +287,7 @@ class Projection:
 
     def take(self) -> Tally:
         """What was counted since the last call."""
-        if self.easy:
+        if self.paths:
             self._sum_up()
         taken, self.tally = self.tally, Tally()
         return taken
@@ -353,33 +360,32 @@ class Projection:
     def _dotted(self, line: bytes) -> bool:
         return any(b"." + part.encode() + b'"' in line for path in self.paths for part in path.split(".")[1:])
 
-    def _exactly(self, lines: Iterable[bytes]) -> None:
-        """Count lines with the exact matcher."""
-        tally = self.tally
+    def _exactly(self, lines: Iterable[bytes], known: Terminal = NOTHING) -> None:
+        """Count lines with the exact matcher; `known` is what the tree has settled, all but the hard patterns."""
+        tally, numbers = self.tally, range(len(self.patterns)) if known is NOTHING else self.hard
         for line in (one for whole in filter(None, map(bytes.strip, lines)) for one in events_in(whole)):
             tally.exact += 1
             try:
-                matched = tuple(number for number, pattern in enumerate(self.patterns) if matches(pattern.text, line))
+                matched = tuple(sorted([*known.matched, *(number for number in numbers if matches(self.patterns[number].text, line))]))
             except InvalidEvent as error:
                 tally.bad += 1
                 if len(tally.bad_lines) < self.keep_bad:
                     tally.bad_lines.append((line[:200].decode(errors="replace"), str(error)))
                 continue
             tally.outcomes[matched] += 1
-            for number, pattern in enumerate(self.patterns):
-                if number not in matched:
-                    tally.rejected[number, self._lost_at(pattern, line)] += 1
+            tally.rejected.update(known.lost)
+            tally.rejected.update((number, self._lost_at(self.patterns[number], line)) for number in numbers if number not in matched)
             if matched and self.keep and len(kept := tally.kept.setdefault(matched, [])) < self.keep:
                 kept.append(line)
 
     def _lost_at(self, pattern: Pattern, line: bytes) -> str:
         """The field, in the tree's order, at which the last alternative of a pattern rejects the event."""
         try:
-            failing = [(at for at, path in enumerate(self.paths) if path in one and not matches(_written(path, one[path]), line)) for one in pattern.alternatives]
-            last = max((next(places, len(self.paths)) for places in failing), default=len(self.paths))
+            failing = [(at for at, path in enumerate(self.order) if path in one and not matches(_written(path, one[path]), line)) for one in pattern.alternatives]
+            last = max((next(places, len(self.order)) for places in failing), default=len(self.order))
         except InvalidPattern:  # a field alone is refused where it is the engine's own word, such as $or
             return COMBINATION
-        return self.paths[last] if last < len(self.paths) else COMBINATION
+        return self.order[last] if last < len(self.order) else COMBINATION
 
 
 class _Token:
@@ -465,9 +471,20 @@ def _has_escaped_ascii(block: bytes) -> bool:
     return bool(((data[at + 1] == ord("u")) & (data[at + 2] == ord("0")) & (data[at + 3] == ord("0"))).any())
 
 
-def _is_easy(path: str, paths: list[str]) -> bool:
-    """True where a path can be decoded: plain names, and no other path goes through its end."""
-    return all(_NAME.fullmatch(name) for name in path.split(".")) and not any(other.startswith(path + ".") for other in paths)
+def _hard(patterns: Sequence[Pattern]) -> list[int]:
+    """The patterns that the tree cannot decide: their names are not plain, a path goes through the end of another one (also of
+    an earlier pattern), or `_is_conjunction` does not hold."""
+    hard, ends, within = [], set[str](), set[str]()
+    for number, pattern in enumerate(patterns):
+        paths = {path for one in pattern.alternatives for path in one}
+        through = {path[:at] for path in paths for at, char in enumerate(path) if char == "."}
+        plain = all(_NAME.fullmatch(name) for path in paths for name in path.split("."))
+        if plain and not (ends | paths) & (within | through) and _is_conjunction(pattern):
+            ends |= paths
+            within |= through
+        else:
+            hard.append(number)
+    return hard
 
 
 def _struct(paths: list[str]) -> tuple[type[msgspec.Struct], list[str]]:

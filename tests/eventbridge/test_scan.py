@@ -315,3 +315,17 @@ def test_a_long_event_needs_no_exact_matcher(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(projection, "_DEEPER", True)
     found = scan({"source": ["aws.ec2"]}, [line({**EC2, "text": "x" * 3000})] * 400, progress=False)
     assert (found.matched, found.exact) == ((400,), 0)
+
+
+def test_a_pattern_that_needs_the_exact_matcher_leaves_the_others_to_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    from helpers.eventbridge import projection
+
+    patterns = ['{"source":["aws.ec2"],"detail":{"state":["running"]}}', '{"detail":["x"]}', '{"n/a":[1]}']
+    lines = [line(EC2), line({"source": "aws.ec2", "detail": "x"}), line({"n/a": 1, **EC2}), line(S3), b"{broken"]
+    want = tuple(sum(expected(pattern, text) is True for text in lines) for pattern in patterns)
+    asked: list[str] = []
+    monkeypatch.setattr(projection, "matches", lambda pattern, text: asked.append(pattern) or matches(pattern, text))
+    found = scan(patterns, lines * 20, progress=False, keep=9)
+    assert found.matched == tuple(20 * count for count in want) and found.bad == 20
+    assert [found.funnel(number)["left"].to_list()[-1] for number in range(3)] == list(found.matched)
+    assert len(asked) > asked.count(patterns[0]) + 100 and asked.count(patterns[0]) <= 41
