@@ -31,7 +31,7 @@ from helpers.eventbridge import scan
 RESULTS = Path(__file__).parent / "results" / "eventbridge_scan.md"
 ROUNDS = 7
 SLOW = 5_000  # events that MiniStack is given
-REPEATED = 16  # times that a workload is written into the file that two cores read
+REPEATED = 40  # times that a workload is written into the file that two cores read
 
 
 def seconds(work: Callable[[], Any]) -> float:
