@@ -41,6 +41,7 @@ SAFE_INTEGER = 2**53  # a double holds every integer below exactly
 COMBINATION = "(combination)"  # each field passes alone, but not all in the same element of an array
 
 _NAME = re.compile(r"[A-Za-z0-9_: -]+")
+_SPACE = b" \t\r\n"  # JSON's; bytes.strip takes more
 _WORDS = {b"true": True, b"false": False, b"null": None}
 _SAFE_INTEGER = re.compile(rb"-?[1-9][0-9]{0,14}")
 _COMPARE = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -315,7 +316,7 @@ class Projection:
                 structs.append(self.decode(line))
                 good.append(line)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                if line.strip():
+                if line.strip(_SPACE):
                     doubtful.append(line)
         return good, structs, doubtful
 
@@ -363,7 +364,7 @@ class Projection:
     def _exactly(self, lines: Iterable[bytes], known: Terminal = NOTHING) -> None:
         """Count lines with the exact matcher; `known` is what the tree has settled, all but the hard patterns."""
         tally, numbers = self.tally, range(len(self.patterns)) if known is NOTHING else self.hard
-        for line in (one for whole in filter(None, map(bytes.strip, lines)) for one in events_in(whole)):
+        for line in (one for whole in filter(None, (line.strip(_SPACE) for line in lines)) for one in events_in(whole)):
             tally.exact += 1
             try:
                 matched = tuple(sorted([*known.matched, *(number for number in numbers if matches(self.patterns[number].text, line))]))
