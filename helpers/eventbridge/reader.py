@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,11 @@ class Reader:
 def is_loaded() -> bool:
     """True where the machine code is in this process already."""
     return _CODE in sys.modules
+
+
+def is_kept() -> bool:
+    """True where an earlier process compiled the machine code and left it here."""
+    return any((Path(__file__).parent / "__pycache__").glob("machine_code.*.nbi"))
 
 
 def load() -> bool:

@@ -26,7 +26,9 @@ with warnings.catch_warnings():
 
 BAD_LINES_SHOWN = 20
 BEGUN = 16  # parts
-WORTH_COMPILING = 512 * 1024 * 1024  # bytes; less is read before machine code has been loaded
+# Bytes read by this process, with those about to be, for which machine code is worth its half second, or the eight seconds
+# that it takes to compile: less is read sooner without.
+WORTH_LOADING, WORTH_COMPILING = 128 * 1024 * 1024, 512 * 1024 * 1024
 WORTH_PROCESSES = 64 * 1024 * 1024  # bytes; less is done before other processes have begun
 
 
@@ -96,8 +98,8 @@ def scan(patterns: Any, source: Any, *, keep: int = 0, s3: Any = None, cores: in
     s3 : a boto3 S3 client, for `s3://`.
     cores : processes to use; None for all. Small sources are read by this one.
     compiled : read events in machine code, for which numba is needed (the extra `fast`): two to three times as
-        fast, but it is compiled in some eight seconds the first time and loaded in half a second later. None: for sources of
-        512 MiB or more, and once it is loaded.
+        fast, but it is compiled in some eight seconds the first time and loaded in half a second later. None: once this process
+        has read so much that it is worth that.
     progress : draw a bar, in bytes.
 
     Raises `InvalidPattern`, and `RunbookError` where the source is not there. Bad lines are counted, not fatal.
@@ -110,7 +112,7 @@ def scan(patterns: Any, source: Any, *, keep: int = 0, s3: Any = None, cores: in
     parsed = tuple(_parsed(one) for one in _listed(patterns))
     parts, size = sources.parts(source, s3)
     cores = cores or os.cpu_count() or 1
-    compiled = (reader.is_loaded() or size >= WORTH_COMPILING if compiled is None else compiled) and reader.load()
+    compiled = (_is_worth_loading(size) if compiled is None else compiled) and reader.load()
     begun = list(itertools.islice(parts, BEGUN))  # a source of unknown size is small where it ends soon
     parts = itertools.chain(begun, parts)
     total = Tally()
@@ -119,6 +121,7 @@ def scan(patterns: Any, source: Any, *, keep: int = 0, s3: Any = None, cores: in
         for tally, length in _here(parsed, keep, compiled, parts) if small else _everywhere(parsed, keep, compiled, parts, cores):
             total.add(tally, keep, BAD_LINES_SHOWN)
             bar.update(length)
+            _note_read(length)
     matched: Counter[int] = Counter()
     for outcome, count in total.outcomes.items():
         matched.update(dict.fromkeys(outcome, count))
@@ -133,6 +136,18 @@ def scan(patterns: Any, source: Any, *, keep: int = 0, s3: Any = None, cores: in
         kept=total.kept,
         shown_bad=total.bad_lines,
     )
+
+
+_read = 0  # bytes, by all scans of this process
+
+
+def _note_read(length: int) -> None:
+    global _read
+    _read += length
+
+
+def _is_worth_loading(size: int) -> bool:
+    return reader.is_loaded() or _read + size >= (WORTH_LOADING if reader.is_kept() else WORTH_COMPILING)
 
 
 def _listed(patterns: Any) -> Iterable[Any]:

@@ -329,3 +329,17 @@ def test_a_pattern_that_needs_the_exact_matcher_leaves_the_others_to_the_tree(mo
     assert found.matched == tuple(20 * count for count in want) and found.bad == 20
     assert [found.funnel(number)["left"].to_list()[-1] for number in range(3)] == list(found.matched)
     assert len(asked) > asked.count(patterns[0]) + 100 and asked.count(patterns[0]) <= 41
+
+
+def test_machine_code_is_loaded_when_this_process_has_read_so_much_that_it_is_worth_it(monkeypatch, tmp_path):
+    module, asked = sys.modules["helpers.eventbridge.scan"], []
+    monkeypatch.setattr(module, "_read", 0)
+    monkeypatch.setattr(module, "WORTH_LOADING", 60)
+    monkeypatch.setattr(module.reader, "is_loaded", lambda: False)
+    monkeypatch.setattr(module.reader, "is_kept", lambda: True)
+    monkeypatch.setattr(module.reader, "load", lambda: asked.append(module._read) or False)
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"source": "aws.ec2"}\n')
+    for _ in range(4):
+        assert scan({"source": ["aws.ec2"]}, path, progress=False).matched == (1,)
+    assert asked == [44, 66]
