@@ -30,7 +30,7 @@ from helpers.rehearsal.servers import HOST
 NAME = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 PIECE = 256 * 1024
-IDLE_S = 75.0
+IDLE_S, POLL_S = 75.0, 0.1
 PAGE = 1000
 # How much of a refused body is read, so that the client comes to read the answer.
 DRAINED, DRAIN_S = 64 * 1024 * 1024, 2.0
@@ -47,7 +47,7 @@ class DataPlane:
         handler = type("Handler", (Handler,), {"registry": registry})
         self._server = _Server((HOST, 0), handler)
         registry.endpoint = f"http://{HOST}:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="ecr", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": POLL_S}, name="ecr", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -378,7 +378,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _exactly(self, size: int, buffer: memoryview) -> Iterator[memoryview]:
         while size:
-            count = self.rfile.readinto1(buffer[: min(size, len(buffer))])  # type: ignore[attr-defined]
+            # A whole piece at a time: what a socket has at once is often far less.
+            count = self.rfile.readinto(buffer[: min(size, len(buffer))])  # type: ignore[attr-defined]
             if not count:
                 raise EOFError
             size -= count
