@@ -48,6 +48,8 @@ class Faults:
         with self._lock:
             if self._ordered.get("throttle"):
                 self._ordered["throttle"] -= 1
+                if not self._ordered["throttle"]:
+                    del self._ordered["throttle"]
                 raise Refused("ThrottlingException", "Rate exceeded")
             denied = f"ecr:{action}" in self._ordered.get("deny", ())
             locked = action in NEED_A_KEY and repository in self._ordered.get("kms_error", ())
