@@ -92,6 +92,7 @@ def test_so_many_requests_are_too_many_as_were_ordered(registry: Any) -> None:
     answer = registry.ask("PATCH", where, b"layer")
     assert (answer.status, answer.code, answer.message) == (429, "TOOMANYREQUESTS", "Rate exceeded")
     assert registry.ask("PATCH", where, b"layer").status == 201
+    assert registry.cloud.registry()["faults"] == {}
 
 
 def test_a_repository_vanishes_while_layers_come_into_it(registry: Any) -> None:
