@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from helpers.aws import Aws
+from helpers.aws import Aws, RunbookError
 from helpers.aws.metrics import HOUR, MINUTE, Estimate, estimate_read, query, read_metrics
 from helpers.efs.credits import burst_rates, metered_bytes
 

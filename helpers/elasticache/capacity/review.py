@@ -22,6 +22,7 @@ from helpers.elasticache.node_types import NodeType
 FULL_CORE = 90.0  # per cent of one core
 OWN_METRIC_FROM = 4  # vCPUs
 GIB = 2**30
+SHAPED = ("shaped_in", "shaped_out")  # packets held back for their bytes
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +43,8 @@ class Need:
 
     Bytes of memory; per cent of the core that runs commands; all cores together as per cent of one core, at the peak and on the
     average of the busiest node; bytes/s each way as the mean of the busiest hour and of the busiest minute; connections.
-    `at_least` says in sentences which of them are known to be more.
+    `more_network_than` is the baseline that was not enough, 0 where nothing was held back; `at_least` says in sentences
+    which of the peaks are known to be more.
     """
 
     memory: float
@@ -52,6 +54,7 @@ class Need:
     network: float
     network_minute: float
     connections: float
+    more_network_than: float = 0.0
     at_least: tuple[str, ...] = ()
 
 
@@ -125,7 +128,8 @@ def needed(cluster: Cluster, history: History) -> Need:
     mean_cores = float(np.nan_to_num(_node_means(history.values["mean_cpu"])).max()) * vcpus
     minute = max(_peak(history.values[name]) for name in ("peak_in", "peak_out")) / PUBLISHED_S
     network = _peak(history.rates("bytes_in", "bytes_out"))
-    return Need(_peak(history.values["memory"]), core, cores, mean_cores, network, minute, _peak(history.values["connections"]), _at_least(history))
+    held = any(history.total(name) for name in SHAPED)
+    return Need(_peak(history.values["memory"]), core, cores, mean_cores, network, minute, _peak(history.values["connections"]), cluster.type.network_baseline if held else 0.0, _at_least(history))
 
 
 def _peak(values: Floats) -> float:
@@ -142,6 +146,6 @@ def _at_least(history: History) -> tuple[str, ...]:
     told = []
     if history.total("evictions") > 0:
         told.append(f"{history.total('evictions'):,.0f} keys were evicted: the data is larger than the memory shows.")
-    if shaped := sum(history.total(name) for name in ("shaped_in", "shaped_out")):
+    if shaped := sum(history.total(name) for name in SHAPED):
         told.append(f"{shaped:,.0f} packets were held back by the network allowance: more was to be sent than the bytes show.")
     return tuple(told)

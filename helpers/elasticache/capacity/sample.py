@@ -36,7 +36,8 @@ def history(days: int = 28, seed: int = 7) -> History:
     users = _users(hour, day, chance)
     reports = hour == REPORT_HOUR
     values = {name: np.full((steps, len(NODES)), np.nan) for name in METRICS}
-    memory = (4.9 + 0.055 * day + 1.25 * users) * GIB * chance.lognormal(0, 0.006, steps)
+    days_own = np.convolve(chance.normal(0, 0.012, DAYS + 2), (0.6, 0.3, 0.1), "valid")  # a day resembles the one before
+    memory = (4.9 + 0.055 * day + 1.25 * users) * GIB * (1 + days_own[day]) * chance.lognormal(0, 0.006, steps)
     for column, node in enumerate(NODES):
         first = node.role == "primary"
         _memory(values, column, memory * (1 if first else 0.996), chance)

@@ -2,7 +2,8 @@
 
 Memory: peak x (1 + headroom) <= maxmemory x (1 - reserve). CPU: the core that runs commands at no more than 90 %; on types of one
 or two vCPUs, all cores together no more than 90 % of one, which is AWS's rule for them; of burstable types the average no more than
-their baseline. Network: the busiest hour within the baseline, the busiest minute within the burst. A core is taken to do
+their baseline. Network: the busiest hour within the baseline, the busiest minute within the burst, and where packets were held
+back a larger baseline than that which was not enough. A core is taken to do
 as much on every type: newer ones do more, older ones less. Sources: those of helpers.elasticache.node_types and
 https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/CacheNodes.SelectSize.html
 """
@@ -112,7 +113,7 @@ def lacks(kind: NodeType, usable: float, need: Need, headroom: float) -> tuple[s
         found.append("CPU")
     elif kind.burstable and need.mean_cores * more > 100 * kind.vcpus * kind.cpu_baseline:
         found.append("CPU credits")
-    if need.network * more > kind.network_baseline:
+    if need.network * more > kind.network_baseline or kind.network_baseline <= need.more_network_than:
         found.append("network baseline")
     if need.network_minute * more > kind.network_burst:
         found.append("network burst")
