@@ -85,7 +85,7 @@ class BackupKeys:
             return "The backup holds no keys."
         first, most = max(self.prefixes.items(), key=lambda one: one[1].memory)
         when = f", saved {self.saved:%Y-%m-%d %H:%M} UTC by {self.facts[0].server}" if self.saved else ""
-        return f"{self.keys:,} keys, about {_bytes(self.memory)} in memory ({_bytes(self.size)} in the backup{when}); “{first}” holds {most.memory / self.memory:.0%} of it; {self.lasting / self.keys:.0%} of the keys have no TTL."
+        return f"{self.keys:,} keys, about {_bytes(self.memory)} in memory ({_bytes(self.size)} in the backup{when}).\n“{first}” holds {most.memory / self.memory:.0%} of it; {self.lasting / self.keys:.0%} of the keys have no TTL."
 
     def by_prefix(self, top: int = 10) -> pd.DataFrame:
         """Prefixes by memory: keys, estimated MiB and its share, mean bytes, the share without TTL, types; the rest as one row."""

@@ -102,6 +102,10 @@ class Cloud:
         """
         return self._ask("file-systems", {"file_systems": dict(ids), "served": served, "folders": list(folders)}, 60.0)
 
+    def seed_cache_metrics(self, series: Sequence[Mapping[str, Any]]) -> None:
+        """Give nodes of a cache their CloudWatch metrics, as `helpers.rehearsal.elasticache.metrics.series` makes them."""
+        self._ask("cache-metrics", {"series": [dict(one) for one in series]}, 60.0)
+
     def fail(self, node: str) -> int:
         """Kill the process of a node ("sessions-001"), as a failing machine does, and return its id.
 

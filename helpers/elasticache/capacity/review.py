@@ -106,7 +106,7 @@ class Review:
         """The report in a sentence or two."""
         share = self.need.memory / self.cluster.usable
         grows = f", growing by {self.trend.growth / GIB * 7:+,.2f} GiB a week" if self.trend else ""
-        return f"{self.cluster.name} used {self.need.memory / GIB:,.1f} of {self.cluster.usable / GIB:,.1f} GiB at its peak ({share:.0%}){grows}. {self.fills}"
+        return f"{self.cluster.name} used {self.need.memory / GIB:,.1f} of {self.cluster.usable / GIB:,.1f} GiB at its peak ({share:.0%}){grows}.\n{self.fills}"
 
 
 def review(cluster: Cluster, history: History) -> Review:
