@@ -76,31 +76,26 @@ class Sizing:
         return "" if np.isnan(cost) else f", {abs(cost):,.0f} {'more' if cost > 0 else 'less'} than now"
 
     def table(self, most: int = 8) -> pd.DataFrame:
-        """The type now, and the cheapest that fit: family, vCPUs, memory, network, cost, how long the memory lasts."""
-        money = f"{self.prices.currency} a month"
+        """The type now, and the cheapest that fit: family, vCPUs, memory, network, cost, when the memory is full (P50), what it lacks."""
         fitting = [one for one in self.options if one.fits and one.type != self.now.type][:most]
-        rows = [self._row(one, money) for one in (self.now, *fitting)]
-        return pd.DataFrame(rows)
+        shown = (self.now, *fitting)
+        names = [("→ " if one == self.best else "") + one.type.name + (" (now)" if one == self.now else "") for one in shown]
+        return pd.DataFrame([self._row(one) for one in shown], index=names).rename_axis(columns="node type")
 
-    def _row(self, one: Option, money: str) -> dict[str, object]:
-        mark = ("→ " if one == self.best else "") + one.type.name + (" (now)" if one == self.now else "")
-        row: dict[str, object] = {
-            "node type": mark,
+    def _row(self, one: Option) -> dict[str, object]:
+        return {
             "family": one.type.family,
             "vCPUs": one.type.vcpus,
             "usable GiB": f"{one.usable / GIB:,.1f}",
-            "network, Gbit/s": _gbps(one.type),
-            money: "not known" if np.isnan(one.monthly_cost) else f"{one.monthly_cost:,.0f}",
-            "memory full (P50)": "" if one.lasts is None else "now" if one.lasts.p50 == 0 else self.review.day(one.lasts.p50),
+            "Gbit/s (burst)": _gbps(one.type),
+            f"{self.prices.currency} a month": "not known" if np.isnan(one.monthly_cost) else f"{one.monthly_cost:,.0f}",
+            "full about": "" if one.lasts is None else "now" if one.lasts.p50 == 0 else self.review.day(one.lasts.p50) if np.isfinite(one.lasts.p50) else "beyond a year",
             "lacks": ", ".join(one.lacks) or "nothing",
         }
-        if self.review.cluster.engine != VALKEY:
-            row["on Valkey"] = "" if one.on_valkey is None else f"{one.on_valkey:,.0f}"
-        return row
 
 
 def _gbps(kind: NodeType) -> str:
-    burst = f", burst {kind.network_burst / GBPS:g}" if kind.network_burst > kind.network_baseline else ""
+    burst = f" ({kind.network_burst / GBPS:g})" if kind.network_burst > kind.network_baseline else ""
     return f"{kind.network_baseline / GBPS:g}{burst}"
 
 
