@@ -163,7 +163,7 @@ def _connections_grow(found: Review) -> Check | None:
 
 def _lag(found: Review) -> Check | None:
     """https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/CacheMetrics.WhichShouldIMonitor.html (Replication)"""
-    if not found.cluster.replicas:
+    if not found.cluster.has_replicas:
         return Check("replication lag", "warn", "there is no replica", "When a node fails its keys are lost: set one replica in another zone.")
     history: History = found.history
     lag = history.values["lag"]

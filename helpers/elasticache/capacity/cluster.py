@@ -43,9 +43,9 @@ class Cluster:
         return self.type.maxmemory * (1 - self.reserved)
 
     @property
-    def replicas(self) -> tuple[Node, ...]:
-        """The nodes that copy a primary."""
-        return tuple(one for one in self.nodes if one.role == "replica")
+    def has_replicas(self) -> bool:
+        """True where a shard has more than one node; AWS tells no roles with cluster mode enabled."""
+        return len(self.nodes) > self.shards
 
     def reserve_on(self, other: NodeType) -> float:
         """The reserve that a node of another type should have: what the group has, and no less than AWS advises for that size."""
@@ -68,7 +68,7 @@ def describe_cluster(aws: Aws, name: str) -> Cluster:
 
 
 def _nodes(group: Group) -> tuple[Node, ...]:
-    return tuple(Node(member.id, shard.id, member.role or "primary") for shard in group.shards for member in shard.members)
+    return tuple(Node(member.id, shard.id, member.role) for shard in group.shards for member in shard.members)
 
 
 def _reserved(parameters: dict[str, str], kind: NodeType) -> float:

@@ -19,6 +19,7 @@ from helpers.elasticache.node_types import GBPS
 
 AHEAD = 45  # days of the trend that are drawn
 MOST_BARS = 8
+ROLES = {"": {"color": "black", "lw": 0.9}, "primary": {"color": "black", "lw": 0.9}, "replica": {"color": "0.55", "lw": 0.9, "ls": ":"}}
 NAMES = {"engine_cpu": "EngineCPUUtilization", "cpu": "CPUUtilization"}
 
 
@@ -62,10 +63,11 @@ def draw_cpu(found: Review) -> Figure:
     figure, axes = one_plot(3.0)
     kind = found.cluster.type
     metric, limit = cpu_metric(kind), cpu_threshold(kind)
-    for role, style in (("primary", {"color": "black", "lw": 0.9}), ("replica", {"color": "0.55", "lw": 0.9, "ls": ":"})):
+    for role, style in ROLES.items():
         columns = [number for number, node in enumerate(found.history.nodes) if node.role == role]
         if columns:
-            axes.plot(found.history.times, np.fmax.reduce(found.history.values[metric][:, columns], axis=1), label=role if len(columns) == 1 else f"busiest {role}", **style)
+            name = role or "node"
+            axes.plot(found.history.times, np.fmax.reduce(found.history.values[metric][:, columns], axis=1), label=name if len(columns) == 1 else f"busiest {name}", **style)
     axes.axhline(limit, color="black", ls="--", lw=1.3, label=f"{limit:g} %: the core that runs commands is full")
     peak = found.history.peak(metric)
     axes.set(ylabel=f"{NAMES[metric]} (%)", ylim=(0, max(1.15 * limit, 1.1 * np.nan_to_num(peak))), title=f"{found.cluster.name}: {'no CPU metric' if np.isnan(peak) else f'CPU peaks at {peak / limit:.0%} of a full core'} ({kind.vcpus} vCPUs, so {NAMES[metric]} counts)")
@@ -127,7 +129,7 @@ def draw_lag(found: Review) -> Figure:
     if not len(known):
         figure, axes = one_plot(1.2)
         axes.axis("off")
-        axes.set_title(f"{found.cluster.name}: no replication lag is known, {'because there is no replica' if not found.cluster.replicas else 'though there is a replica'}")
+        axes.set_title(f"{found.cluster.name}: no replication lag is known, {'though there is a replica' if found.cluster.has_replicas else 'because there is no replica'}")
         return done(figure)
     figure, axes = one_plot(2.6)
     often = (known > LAG_S).mean()

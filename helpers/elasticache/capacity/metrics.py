@@ -50,7 +50,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Node:
-    """A node: its cache cluster id, its shard, and its role today."""
+    """A node: its cache cluster id, its shard, and its role today, empty where AWS does not tell it."""
 
     id: str
     shard: str

@@ -101,7 +101,9 @@ def _blocks(rest: Floats, length: int, chance: np.random.Generator) -> Floats:
 def _since_step(values: Floats) -> tuple[Floats, str]:
     """The days after the last change of level, with a note; all of them where there is none, or too few after it."""
     change = np.diff(values)
-    usual = np.nanmedian(np.abs(change - np.nanmedian(change))) * 1.4826 if len(change) else 0.0
+    if not np.isfinite(change).any():
+        return values, ""
+    usual = np.nanmedian(np.abs(change - np.nanmedian(change))) * 1.4826
     for at in range(len(values) - 1, 1, -1):
         before, after = values[max(at - 3, 0) : at], values[at : at + 3]
         if not (np.isfinite(before).any() and np.isfinite(after).any()):
