@@ -19,6 +19,7 @@ from helpers.aws.session import Aws
 
 MONTH_H = 730  # hours in a month, as AWS's own calculator counts
 VALKEY_SHARE = 0.8  # Valkey's price for that of Redis OSS, on every node type that has both
+ENGINES = ("Redis", "Valkey")  # as the Pricing API writes them
 TABLE_REGION = "us-east-1"
 TABLE_DATE = "table of October 2026"
 
@@ -74,9 +75,10 @@ def prices(aws: Aws) -> Prices:
     Needs `pricing:GetProducts`; without it, and where the API does not answer, the table serves.
     """
     try:
-        hourly, currency = read_products(products(aws, "AmazonElastiCache", aws.region))
+        found = [one for engine in ENGINES for one in products(aws, "AmazonElastiCache", aws.region, productFamily="Cache Instance", cacheEngine=engine)]
     except (BotoCoreError, ClientError) as error:
         return table_prices(aws.region, f"the Pricing API was not reached: {explain(error).what}")
+    hourly, currency = read_products(found)
     missing = [engine for engine in TABLE if not hourly.get(engine)]
     if missing:
         return table_prices(aws.region, f"the Pricing API has no price of {' and '.join(missing)} nodes")

@@ -50,10 +50,13 @@ def test_node_hours_are_read_by_engine_and_other_lines_are_left_out():
     assert read_products(ANSWER) == ({"redis": {"cache.r6g.large": 0.247, "cache.m7g.large": 0.158}, "valkey": {"cache.r6g.large": 0.1976}}, "USD")
 
 
-def test_the_api_is_asked_for_the_sessions_region(asked):
+def test_the_api_is_asked_for_the_nodes_of_the_sessions_region(asked):
     aws, stub = asked
-    wanted = {"ServiceCode": "AmazonElastiCache", "Filters": [{"Type": "TERM_MATCH", "Field": "regionCode", "Value": "ap-northeast-1"}]}
-    stub.add_response("get_products", {"PriceList": [json.dumps(one) for one in ANSWER]}, wanted)
+    for engine in ("Redis", "Valkey"):
+        wanted = {"regionCode": "ap-northeast-1", "productFamily": "Cache Instance", "cacheEngine": engine}
+        filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
+        listed = [json.dumps(one) for one in ANSWER if one["product"]["attributes"]["cacheEngine"] == engine]
+        stub.add_response("get_products", {"PriceList": listed}, {"ServiceCode": "AmazonElastiCache", "Filters": filters})
     found = prices(aws)
     assert found.monthly("redis", "cache.r6g.large", 2) == pytest.approx(0.247 * 730 * 2)
     assert found.monthly("valkey", "cache.m7g.large") is None
@@ -71,6 +74,7 @@ def test_where_the_api_refuses_the_table_serves_and_says_of_which_region_it_is(a
 def test_an_answer_without_an_engine_is_no_price_list(asked):
     aws, stub = asked
     stub.add_response("get_products", {"PriceList": [json.dumps(ANSWER[0])]})
+    stub.add_response("get_products", {"PriceList": []})
     assert "no price of valkey nodes" in prices(aws).source
 
 

@@ -21,6 +21,7 @@ LITTLE_FREE = 100e6  # bytes; AWS's 100 MB
 LAG_S, LONG_LAG_S, SELDOM = 1.0, 10.0, 0.01  # seconds, and the share of the hours that may be above the first
 GROWS = 0.10  # connections a week
 SHORT = 14  # days of history
+LEAST_PERCENT, AGREES = 5.0, 0.03
 MIB = 2**20
 
 
@@ -31,7 +32,7 @@ def verdicts(found: Review) -> pd.DataFrame:
 
 def look(found: Review) -> list[Check]:
     """The verdicts on a review."""
-    checks = [_known(found), _memory(found), _evictions(found), _reserve(found), _swap(found), _cpu(found), _credits(found), _managed(found)]
+    checks = [_known(found), _agrees(found), _memory(found), _evictions(found), _reserve(found), _swap(found), _cpu(found), _credits(found), _managed(found)]
     checks += [_network(found), _shaped(found), _connections(found), _connections_grow(found), _lag(found)]
     return [one for one in checks if one is not None]
 
@@ -43,6 +44,22 @@ def _known(found: Review) -> Check:
     if history.days < SHORT:
         return Check(name, "warn", f"{history.days:,.0f} days", "Give four weeks: weekdays differ.")
     return Check(name, "pass", f"{history.days:,.0f} days of {len(history.nodes)} nodes, by the hour")
+
+
+def _agrees(found: Review) -> Check | None:
+    """The limit that the nodes' own percentage stands for is that of type and reserve: DatabaseMemoryUsagePercentage is used memory / maxmemory.
+
+    https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/CacheMetrics.Redis.html
+    """
+    memory, percent = found.history.values["memory"], found.history.values["memory_percent"]
+    told = np.isfinite(memory) & (percent > LEAST_PERCENT)  # a small percentage is too coarse to divide by
+    if not told.any():
+        return None
+    limits = 100 * memory[told] / percent[told]
+    usable = found.cluster.usable
+    if np.abs(limits / usable - 1).max() <= AGREES:
+        return Check("memory limit", "pass", f"{usable / GIB:,.1f} GiB by type and reserve, and by the nodes' own percentage")
+    return Check("memory limit", "warn", f"{usable / GIB:,.1f} GiB by type and reserve, but {limits.min() / GIB:,.1f} to {limits.max() / GIB:,.1f} GiB by the nodes' own percentage", "The node type or the reserve was changed within this history: set `days` to the time since, and trust no trend across it.")
 
 
 def _memory(found: Review) -> Check:

@@ -23,6 +23,7 @@ from helpers.elasticache.prices import Prices
 
 WORTH_IT = 0.03  # a smaller saving is not worth a change of nodes
 VALKEY = "valkey"
+SOON = 60  # days: memory that lasts no longer is told
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ def _reasons(found: Review, now: Option, best: Option | None, prices: Prices) ->
         told.append("The commands of one shard run on one core, and its keys lie on one node: more shards divide both." if "CPU" in now.lacks else "The keys of one shard lie on one node: more shards divide them.")
     elif best.type != now.type and found.need.at_least:
         told.append("So this is the least that fits: look again when nothing is held back any more.")
+    if best and best.lasts and best.lasts.p50 <= SOON:
+        told.append(f"As the data grows its memory lasts until {found.day(best.lasts.p50)} only: plan the next size, or shorter TTLs.")
     if best and found.cluster.engine != VALKEY and best.on_valkey is not None:
         told.append(f"On Valkey the same nodes cost {best.on_valkey:,.0f} {prices.currency} a month: `redis_upgrade` moves the group there.")
     return told

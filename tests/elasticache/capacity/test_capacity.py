@@ -106,6 +106,14 @@ def test_each_limit_has_its_verdict_and_a_remedy(check: str, values: dict[str, A
     assert table.loc[check, "remedy"]
 
 
+def test_a_node_type_that_changed_within_the_history_is_noticed() -> None:
+    before = np.arange(28 * 24) < 10 * 24
+    percent = np.where(before, 2.0, 1.0) * 100 * 2 * GIB / sample.GROUP.usable
+    assert outcomes(of(memory_percent=percent))["memory limit"] == "warn"
+    assert "4.9 to 9.8 GiB" in remedies(of(memory_percent=percent))["memory limit"]
+    assert outcomes(FOUND)["memory limit"] == "pass"
+
+
 def test_too_small_a_reserve_is_told_and_the_advice_is_by_size() -> None:
     small = review(replace(sample.GROUP, reserved=0.10), history())
     assert outcomes(small)["reserved memory"] == "warn"
@@ -180,6 +188,11 @@ def test_a_group_that_is_too_large_is_made_smaller_and_one_that_fits_is_left() -
     assert "it is cheaper" in smaller.finding
     kept = size(of(smaller.best.type.name, engine_cpu=10.0, cpu=4.0, mean_cpu=2.0), PRICES)
     assert not kept.changes and "no cheaper type does" in kept.finding
+
+
+def test_a_type_that_carries_the_peak_but_not_for_long_is_told() -> None:
+    growing = of(memory=np.linspace(2 * GIB, 8 * GIB, 28 * 24))
+    assert any("lasts until 2026-12-" in one for one in size(growing, PRICES, 0.2).reasons)
 
 
 def test_only_types_that_the_group_may_be_changed_to_are_offered() -> None:
