@@ -24,14 +24,13 @@ def draw_repositories(registry: Registry) -> Figure:
     """GiB stored in each repository next to the sum of its image sizes, on a logarithmic axis."""
     shown = registry.by_size[:MOST_BARS]
     figure, axes, place = _bars(len(shown))
-    stored, summed = (np.array([size / GIB for size in sizes]) for sizes in ([one.bytes_of() for one in shown], [one.summed for one in shown]))
+    stored, summed = (np.maximum([size / GIB for size in sizes], 1e-3) for sizes in ([one.bytes_of() for one in shown], [one.summed for one in shown]))
     axes.barh(place - 0.2, stored, 0.38, color=GREY, edgecolor="black", label="stored: each layer once")
     axes.barh(place + 0.2, summed, 0.38, color="white", edgecolor="black", hatch="///", label="sum of image sizes")
     for row, (mine, sum_) in enumerate(zip(stored, summed, strict=True)):
         axes.annotate(f"{mine:,.1f} GiB; sizes say {sum_ / mine if mine else 1:,.1f} times that", (max(mine, sum_), row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
     _names(axes, [one.repository for one in shown])
-    least = max(stored.min(initial=1.0), 1e-3)
-    axes.set(xlabel="GiB (logarithmic)", xscale="log", xlim=(least / 2, 25 * max(summed.max(initial=1.0), least)))
+    axes.set(xlabel="GiB (logarithmic)", xscale="log", xlim=(stored.min(initial=1.0) / 2, 25 * summed.max(initial=1.0)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.set_title(f"{registry.stored / GIB:,.0f} GiB are stored, though image sizes add up to {registry.times:.1f} times that")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)

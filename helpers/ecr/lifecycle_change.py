@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from botocore.exceptions import ClientError
 
-from helpers.aws import Aws, Check, RunbookError, effect
+from helpers.aws import Aws, Check, RunbookError, effect, planning
 from helpers.aws.errors import is_not_found
 from helpers.ecr import shield as shields
 from helpers.ecr.in_use import Uses, find_uses, pulled_lately, used_digests, uses_table
@@ -100,13 +100,14 @@ class Preview:
             "in use": ["yes" if record["digest"] in self.used else "" for record in mine],
         })  # fmt: skip
 
-    @property
-    def finding(self) -> str:
-        """What the policy does, in a sentence or two."""
-        threatened = sum(digest in self.used for digest in self.frame.digest[self.frame.action != KEEP])
-        safe = f" {threatened} of them are in use!" if threatened else " None of them is known to be in use."
-        shown = f" The table shows {self.show}." if len(self.acted) > self.show else ""
-        return self.saving.finding + safe * bool(len(self.acted)) + shown
+    def in_short(self) -> pd.DataFrame:
+        """What the policy does, what that saves, and whether it touches what is in use, in sentences."""
+        threatened = [digest for digest in self.frame.digest[self.frame.action != KEEP] if digest in self.used]
+        named = f"{len(threatened)} of the images that go are in use: what starts again cannot pull them" if threatened else "none of the images that go is known to be in use"
+        rows = [("what goes", self.saving.finding), ("in use", named)]
+        if len(self.acted) > self.show:
+            rows.append(("shown below", f"{self.show} of {len(self.acted):,}, those in use first, then the oldest"))
+        return pd.DataFrame(rows, columns=["", "in short"])
 
     def table(self) -> pd.DataFrame:
         """What goes and why: a row an image, at most `show`."""
@@ -175,20 +176,24 @@ def preview(aws: Aws, job: Job, found: Survey) -> Preview:
     return Preview(stored, frame, gone, saving(stored, frame, gone, prices(aws)), found.used, found.policy, job.show)
 
 
-def compared(ours: Preview, theirs: OwnPreview) -> str:
+def compared(ours: Preview, theirs: OwnPreview) -> pd.DataFrame:
     """Whether ECR's own preview agrees, in a sentence. Raises `RunbookError` where ECR would act on an image that ours keeps."""
+
+    def told(sentence: str) -> pd.DataFrame:
+        return pd.DataFrame([(f"{len(ours.frame):,}", sentence)], columns=["images", "compared"])
+
     if theirs.status != COMPLETE:
-        return "A plan does not ask ECR for its own preview; an apply does."
+        return told("a plan does not ask ECR for its own preview; an apply does")
     apart = differences(ours.frame, theirs, ours.stored.images)
     if apart.empty:
-        return f"ECR's own preview agrees about all {len(ours.frame):,} images: it acts on {len(theirs.actions):,}."
-    told = "; ".join(f"{row.digest[:19]}: {row.ours} here, {row.ecr} by ECR ({row.reason})" for row in apart.head(5).itertuples())
+        return told(f"ECR's own preview agrees about every image: it acts on {len(theirs.actions):,}")
+    named = "; ".join(f"{row.digest[:19]}: {row.ours} here, {row.ecr} by ECR ({row.reason})" for row in apart.head(5).itertuples())
     if (apart.ecr != KEEP).any():
         raise RunbookError(
-            f"ECR's own preview differs about {len(apart)} images: {told}. Nothing was changed.",
+            f"ECR's own preview differs about {len(apart)} images: {named}. Nothing was changed.",
             "Look whether images were pushed or tagged meanwhile: start again with a new run, which reads them anew.",
         )
-    return f"ECR's own preview acts on {len(apart)} images less than ours: {told}"
+    return told(f"ECR's own preview acts on {len(apart)} images less than this one: {named}")
 
 
 def undo_put(aws: Aws, job: Job, found: Survey) -> Change:
@@ -216,6 +221,8 @@ def put(aws: Aws, job: Job, found: Survey) -> Change:
     if not same(now, found.current):
         raise RunbookError(f"The policy of {found.repository} changed since it was looked at: it was left alone.", "Start a new run, which previews what is there now.")
     ecr.put_lifecycle_policy(repositoryName=found.repository, lifecyclePolicyText=found.text)
+    if planning():
+        return Change("planned", found.current, found.text)
     after = _current(ecr, found.repository)
     if not same(after, found.text):
         raise RunbookError(f"ECR has another policy of {found.repository} than was put.", "Look at it with `aws ecr get-lifecycle-policy`.")

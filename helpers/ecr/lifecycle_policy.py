@@ -22,6 +22,7 @@ COUNT, PUSHED, PULLED, TRANSITIONED = "imageCountMoreThan", "sinceImagePushed", 
 EXPIRE, TRANSITION = "expire", "transition"
 DAYS = "days"
 LISTS = ("tagPatternList", "tagPrefixList")
+MOST_IMAGES = 100_000  # of a repository: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
 MOST_RULES, MOST_CHARACTERS, MOST_WILDCARDS = 50, 30_720, 4
 ARCHIVE_DAYS = 90  # the shortest stay in the archive: https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive-image.html
 SINCE = {PUSHED: "pushed", PULLED: "last pulled", TRANSITIONED: "archived"}
@@ -64,6 +65,10 @@ class Rule:
     def does(self) -> str:
         """What the rule does with them, in words."""
         verb = "expires" if self.action == EXPIRE else "archives"
+        if self.count_type == COUNT and self.number >= MOST_IMAGES:
+            return "keeps them from the later rules, and never acts"
+        if self.count_type == COUNT and self.tags and not self.prefixes and "*" not in "".join(self.tags):
+            return "keeps it from the later rules, and never acts: a tag is on one image only"
         if self.count_type == COUNT:
             return f"{verb} all but the newest {self.number:,}"
         return f"{verb} what was {SINCE[self.count_type]} more than {self.number:,} day{'s' * (self.number > 1)} ago"

@@ -14,10 +14,9 @@ from datetime import datetime
 from typing import Any
 
 from helpers.ecr.lifecycle import KEEP, preview_lifecycle
-from helpers.ecr.lifecycle_policy import COUNT, EXPIRE, MOST_RULES, STANDARD, TAGGED, UNTAGGED, Policy, parse_policy
+from helpers.ecr.lifecycle_policy import COUNT, EXPIRE, MOST_IMAGES, MOST_RULES, STANDARD, TAGGED, UNTAGGED, Policy, parse_policy
 
 MOST_EXACT = 10  # rules for single tags; with more, one for each family of tags
-ALL = 100_000  # the most images that a repository may have, so a rule that keeps so many never acts
 DESCRIPTION = "In use: never expired"
 
 
@@ -33,12 +32,16 @@ class Shielded:
 def proposal() -> dict[str, Any]:
     """A policy to begin with: untagged images go after 14 days, and of those tagged for a git commit 50 stay.
 
-    Versions (1.4.0, v1.4.0, release-1.4.0) stay though they are tagged for a commit too, and what no rule matches stays anyway.
+    Versions (1.4.0, v1.4.0) and releases (release-1.4) stay though they are tagged for a commit too; what no rule matches stays anyway.
     """
-    versions = {"tagStatus": TAGGED, "tagPatternList": ["*.*.*"], "countType": COUNT, "countNumber": ALL}
     untagged = {"tagStatus": UNTAGGED, "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14}
     commits = {"tagStatus": TAGGED, "tagPatternList": ["git-*"], "countType": COUNT, "countNumber": 50}
-    selections = {10: ("Versions stay", versions), 20: ("Untagged for 14 days", untagged), 30: ("The newest 50 commits", commits)}
+    selections = {
+        10: ("Versions stay", _all("*.*.*")),
+        11: ("Releases stay", _all("release-*")),
+        20: ("Untagged for 14 days", untagged),
+        30: ("The newest 50 commits", commits),
+    }
     return {
         "rules": [
             {"rulePriority": priority, "description": why, "selection": selection, "action": {"type": EXPIRE}}
@@ -85,9 +88,13 @@ def _best_tag(tags: Sequence[str]) -> str:
     return max(tags, key=lambda tag: (any(letter.isdigit() for letter in tag), tag))
 
 
+def _all(pattern: str) -> dict[str, Any]:
+    """A selection that keeps every image with such a tag."""
+    return {"tagStatus": TAGGED, "tagPatternList": [pattern], "countType": COUNT, "countNumber": MOST_IMAGES}
+
+
 def _shield(priority: int, pattern: str) -> dict[str, Any]:
-    exact = "*" not in pattern
-    selection = {"tagStatus": TAGGED, "tagPatternList": [pattern], "countType": COUNT, "countNumber": 1 if exact else ALL}
+    selection = _all(pattern) if "*" in pattern else {**_all(pattern), "countNumber": 1}
     return {"rulePriority": priority, "description": DESCRIPTION, "selection": selection, "action": {"type": EXPIRE}}
 
 

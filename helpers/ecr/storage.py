@@ -54,7 +54,7 @@ class Registry:
         """
         rows = [self._row(one) for one in self.by_size]
         names = ["repository", "images", "untagged", "stored (GiB)", "sizes add up to (GiB)", f"{self.prices.currency} a month", "newest push", "oldest push", "policy"]
-        return pd.DataFrame(rows, columns=names)
+        return pd.DataFrame(rows, columns=names).set_index(names[0])
 
     @property
     def by_size(self) -> list[Stored]:
@@ -105,7 +105,8 @@ class Registry:
         """A row a repository: layers, GiB that one image alone has, GiB that several share, what sharing saves, and what other repositories have too."""
         places = Counter(blob for one in self.repositories for blob in _sizes(one))
         rows = [self._shared_row(one, places) for one in self.by_size]
-        return pd.DataFrame(rows, columns=["repository", "layers", "of one image (GiB)", "of several (GiB)", "sharing saves (GiB)", "also in other repositories (GiB)"])
+        names = ["repository", "layers", "of one image (GiB)", "of several (GiB)", "sharing saves (GiB)", "also in other repositories (GiB)"]
+        return pd.DataFrame(rows, columns=names).set_index(names[0])
 
     def _shared_row(self, one: Stored, places: Counter[str]) -> tuple[str, ...]:
         sizes, images = _sizes(one), Counter(blob for mine in one.blobs.values() for blob in mine)
@@ -122,6 +123,11 @@ class Registry:
         for one in self.repositories:
             together |= _sizes(one)
         return self.stored - sum(together.values())
+
+    @property
+    def sharing(self) -> str:
+        """What sharing saves, and what it does not reach, in a sentence."""
+        return f"Sharing layers saves {gib(self.summed - self.stored)}. {gib(self.across)} are stored again because another repository has the same layer."
 
     # -- what a policy would save -------------------------------------------------------------------------
 
@@ -144,7 +150,8 @@ class Registry:
             runs = findings_in_use(one, self.used.get(one.repository, {}))
             critical = sum(bool(record["findings"].get("CRITICAL")) for record in found)
             rows.append((one.repository, f"{len(found):,}", _severities(newest.get("findings", {})), _severities(runs), f"{critical:,}"))
-        return pd.DataFrame(rows, columns=["repository", "scanned", "newest image", "images in use, together", "images with critical ones"])
+        names = ["repository", "scanned", "newest image", "images in use, together", "images with critical ones"]
+        return pd.DataFrame(rows, columns=names).set_index(names[0])
 
     def findings(self) -> pd.DataFrame:
         """Findings of images in use by repository (rows) and severity (columns)."""
@@ -216,7 +223,7 @@ def savings_table(savings: Mapping[str, Saving]) -> pd.DataFrame:
     rows = [_saving_row(name, [one]) for name, one in savings.items()]
     currency = next((one.currency for one in savings.values()), "USD")
     names = ["repository", "images", "go", "stored (GiB)", "freed (GiB)", "their sizes add up to (GiB)", f"{currency} a month saved"]
-    return pd.DataFrame([*rows, _saving_row("all", list(savings.values()))], columns=names)
+    return pd.DataFrame([*rows, _saving_row("all", list(savings.values()))], columns=names).set_index(names[0])
 
 
 def _saving_row(name: str, some: Sequence[Saving]) -> tuple[str, ...]:

@@ -231,7 +231,7 @@ def age_from(select: dict[str, Any], one: dict[str, Any]) -> datetime:
     return since_push(one)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(repositories())
 def test_a_preview_is_what_a_plain_reading_of_the_rules_gives(repository):
     rules, images = repository
@@ -240,7 +240,7 @@ def test_a_preview_is_what_a_plain_reading_of_the_rules_gives(repository):
     assert found.digest.tolist() == [one["digest"] for one in images]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(repositories(), st.randoms(use_true_random=False))
 def test_the_order_of_images_and_rules_changes_nothing(repository, chance):
     rules, images = repository
@@ -251,7 +251,7 @@ def test_the_order_of_images_and_rules_changes_nothing(repository, chance):
     assert again.drop(columns="reason").equals(first.drop(columns="reason"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(repositories())
 def test_a_rule_that_comes_first_and_keeps_all_it_matches_shields_them(repository):
     rules, images = repository
@@ -262,7 +262,7 @@ def test_a_rule_that_comes_first_and_keeps_all_it_matches_shields_them(repositor
     assert all(found[one["digest"]] == "keep" for one in standard)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(repositories(), st.integers(1, 30))
 def test_by_age_alone_an_image_that_goes_today_goes_on_any_later_day(repository, days):
     rules = [one for one in repository[0] if one["selection"]["countType"] != "imageCountMoreThan"]
