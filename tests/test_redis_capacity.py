@@ -93,7 +93,7 @@ def source(environment, monkeypatch) -> Source:
 @pytest.mark.timeout(400)
 def test_a_group_of_the_local_cloud_is_reported_on_with_its_backup(environment, tmp_path):
     cells = executed(tmp_path, environment, "-p", "sample", "False", "-p", "backup", BACKUP)
-    told = "".join(printed(cells))
+    told = " ".join("".join(printed(cells)).split())
     assert "1 shard, 2 nodes cache.r6g.large (2 vCPUs)" in told and "account 123456789012" in told
     assert re.search(r"sessions used 6\.\d of 9\.8 GiB at its peak", told)
     assert "cache.r6g.large fits" in told

@@ -1,17 +1,23 @@
-"""What the figures of all reports share: their width, axes with a light grid, dates in UTC, and being shown once.
+"""What all reports share: figures of one width with a light grid and dates in UTC, tables of sentences, and words that fit a printed page.
 
 Lines differ by style and bars by hatch, so that figures read in black and white.
 """
 
 from __future__ import annotations
 
+import re
+import textwrap
+from dataclasses import dataclass
+
 import matplotlib.dates as mdates
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 WIDTH = 9  # inches: a printed page, and a notebook's cell
 GREY = "0.75"
+COLUMNS = 76  # of text on a printed page
 
 
 def one_plot(height: float) -> tuple[Figure, Axes]:
@@ -39,3 +45,24 @@ def done(figure: Figure) -> Figure:
             axes.set_title(axes.get_title(), fontsize=11)
     plt.close(figure)
     return figure
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """A table of sentences in full, its text to the left, where notebooks put numbers to the right and cut what is long."""
+
+    table: pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            rows = self.table.to_html(border=0, justify="left", index=False)
+        return re.sub(r"<(t[dh])>", r'<\1 style="text-align: left">', rows)
+
+    def __repr__(self) -> str:
+        return repr(self.table)
+
+
+def say(*sentences: str) -> None:
+    """Print sentences, a line each, broken between words where a printed page ends."""
+    for one in "\n".join(sentences).splitlines():
+        print(textwrap.fill(one, COLUMNS, break_on_hyphens=False))
