@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import re
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -28,6 +29,7 @@ KIB, MIB = 1 << 10, 1 << 20
 NO_TTL, ENDED = "no TTL", "ended already"
 MOST_PREFIXES = 100_000  # told apart; a key without a common prefix must not fill this machine's memory
 REST = "(other prefixes)"
+SPANS, EDGES = list(TTL_EDGES), list(TTL_EDGES.values())
 
 Opener = Callable[[], BinaryIO]
 
@@ -145,7 +147,7 @@ def _span_of(one: Entry, saved_s: int) -> str:
     if one.expires_ms is None:
         return NO_TTL
     seconds = one.expires_ms / 1000 - saved_s
-    return ENDED if seconds < 0 else next(name for name, high in TTL_EDGES.items() if seconds < high)
+    return ENDED if seconds < 0 else SPANS[bisect(EDGES, seconds)]
 
 
 def _left(one: Entry, saved_s: float) -> str:

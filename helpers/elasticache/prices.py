@@ -26,10 +26,14 @@ TABLE_DATE = "table of October 2026"
 # USD an hour in us-east-1 for Redis OSS, large upwards in the order of helpers.elasticache.node_types
 _SIZES_G = ("large", "xlarge", "2xlarge", "4xlarge", "8xlarge", "12xlarge", "16xlarge")
 _SIZES_5 = ("large", "xlarge", "2xlarge", "4xlarge", "12xlarge", "24xlarge")
+_SIZES_M4 = ("large", "xlarge", "2xlarge", "4xlarge", "10xlarge")
+_SIZES_R4 = ("large", "xlarge", "2xlarge", "4xlarge", "8xlarge", "16xlarge")
 _SIZES_T = ("micro", "small", "medium")
 _REDIS = {
     "t3": (_SIZES_T, (0.017, 0.034, 0.068)),
     "t4g": (_SIZES_T, (0.016, 0.032, 0.065)),
+    "m4": (_SIZES_M4, (0.156, 0.311, 0.623, 1.245, 3.112)),
+    "r4": (_SIZES_R4, (0.228, 0.455, 0.91, 1.82, 3.64, 7.28)),
     "m5": (_SIZES_5, (0.156, 0.311, 0.623, 1.245, 3.744, 7.488)),
     "r5": (_SIZES_5, (0.216, 0.431, 0.862, 1.724, 5.184, 10.368)),
     "m6g": (_SIZES_G, (0.149, 0.297, 0.593, 1.186, 2.372, 3.557, 4.743)),

@@ -1,6 +1,6 @@
 """Read an RDB file key by key as it streams by: name, type, elements, size and time to live, and never a value.
 
-Formats 6 to 12 of Redis and 80 of Valkey, which are what ElastiCache exports. Values are passed over by their lengths,
+Formats 6 to 11 of Redis and 80 of Valkey, which are what ElastiCache exports. Values are passed over by their lengths,
 so a file of any size takes little memory and no secret is looked at. Sources: rdb.h and rdb.c of Valkey 9.1 and Redis 7.2.
 """
 
@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 from helpers.aws.errors import RunbookError
 
 CHUNK = 1 << 20
-OLDEST, NEWEST, VALKEY = 6, 12, 80
+OLDEST, NEWEST, VALKEY = 6, 11, 80
 END, DATABASE, EXPIRES_S, EXPIRES_MS, SIZES, FACT, FREQUENCY, IDLE = 0xFF, 0xFE, 0xFD, 0xFC, 0xFB, 0xFA, 0xF9, 0xF8
 MODULE_FACT, FUNCTION, SLOT = 0xF7, 0xF5, 0xF4
 LZF = 3
@@ -134,7 +134,9 @@ def _between(data: _Data, code: int, facts: Facts, database: int) -> int:
         data.length()
         _module_parts(data)
     else:
-        raise RunbookError(f"{data.name} has {'a value' if code < 0xF0 else 'a part'} of type {code} at byte {data.place - 1:,}, which is not known here.", "Was it written while slots moved, or by an engine that ElastiCache does not have? Export it again from ElastiCache.")
+        what = "a value" if code < 0xF0 else "a part"
+        remedy = "Was it written while slots moved, or by an engine that ElastiCache does not have? Export it again from ElastiCache."
+        raise RunbookError(f"{data.name} has {what} of type {code} at byte {data.place - 1:,}, which is not known here.", remedy)
     return database
 
 

@@ -155,7 +155,7 @@ def test_a_file_that_is_cut_off_is_refused_wherever_the_cut_is(server: Server, c
     [
         (b"not an RDB file at all", "is no RDB file"),
         (b"", "ends early"),
-        (b"REDIS0099" + bytes(20), "format REDIS0099"),
+        (b"REDIS0012" + bytes(20), "format REDIS0012"),
         (b"VALKEY099" + bytes(20), "format VALKEY099"),
         (b"REDIS0011\x63\x01k", "a value of type 99"),
         (b"REDIS0011\xf3\x01k", "a part of type 243"),

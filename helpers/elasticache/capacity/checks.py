@@ -59,7 +59,8 @@ def _agrees(found: Review) -> Check | None:
     usable = found.cluster.usable
     if np.abs(limits / usable - 1).max() <= AGREES:
         return Check("memory limit", "pass", f"{usable / GIB:,.1f} GiB by type and reserve, and by the nodes' own percentage")
-    return Check("memory limit", "warn", f"{usable / GIB:,.1f} GiB by type and reserve, but {limits.min() / GIB:,.1f} to {limits.max() / GIB:,.1f} GiB by the nodes' own percentage", "The node type or the reserve was changed within this history: set `days` to the time since, and trust no trend across it.")
+    seen = f"{usable / GIB:,.1f} GiB by type and reserve, but {limits.min() / GIB:,.1f} to {limits.max() / GIB:,.1f} GiB by the nodes' own percentage"
+    return Check("memory limit", "warn", seen, "The node type or the reserve was changed within this history: set `days` to the time since, and trust no trend across it.")
 
 
 def _memory(found: Review) -> Check:

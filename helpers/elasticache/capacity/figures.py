@@ -70,7 +70,9 @@ def draw_cpu(found: Review) -> Figure:
             axes.plot(found.history.times, np.fmax.reduce(found.history.values[metric][:, columns], axis=1), label=name if len(columns) == 1 else f"busiest {name}", **style)
     axes.axhline(limit, color="black", ls="--", lw=1.3, label=f"{limit:g} %: the core that runs commands is full")
     peak = found.history.peak(metric)
-    axes.set(ylabel=f"{NAMES[metric]} (%)", ylim=(0, max(1.15 * limit, 1.1 * np.nan_to_num(peak))), title=f"{found.cluster.name}: {'no CPU metric' if np.isnan(peak) else f'CPU peaks at {peak / limit:.0%} of a full core'} ({kind.vcpus} vCPUs, so {NAMES[metric]} counts)")
+    told = "no CPU metric" if np.isnan(peak) else f"CPU peaks at {peak / limit:.0%} of a full core"
+    axes.set(ylabel=f"{NAMES[metric]} (%)", ylim=(0, max(1.15 * limit, 1.1 * np.nan_to_num(peak))))
+    axes.set_title(f"{found.cluster.name}: {told} ({kind.vcpus} vCPUs, so {NAMES[metric]} counts)")
     dates(axes)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return done(figure)
