@@ -49,14 +49,14 @@ def done(figure: Figure) -> Figure:
 
 @dataclass(frozen=True)
 class Sentences:
-    """A table of sentences in full, its text to the left, where notebooks put numbers to the right and cut what is long."""
+    """A table of sentences in full, its text to the left, where notebooks put numbers to the right and cut what is long; its index only where that has a name."""
 
     table: pd.DataFrame
 
     def _repr_html_(self) -> str:
         with pd.option_context("display.max_colwidth", None):
-            rows = self.table.to_html(border=0, justify="left", index=False)
-        return re.sub(r"<(t[dh])>", r'<\1 style="text-align: left">', rows)
+            rows = self.table.to_html(border=0, justify="left", index=self.table.index.name is not None)
+        return re.sub(r"<(td|th)>", r'<\1 style="text-align: left">', rows)
 
     def __repr__(self) -> str:
         return repr(self.table)
