@@ -1,8 +1,7 @@
-"""The capacity notebook of Redis as its users run it, its outputs as the web shows them, and the report on a group of the local cloud."""
+"""The capacity notebook of Redis on a group of the local cloud, with real servers, four weeks of metrics and a backup in S3."""
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import os
@@ -15,13 +14,14 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from helpers.aws.errors import RunbookError
+from helpers.elasticache import capacity
+from helpers.elasticache.backup_keys import read_keys
 from helpers.elasticache.capacity.source import Source
 from helpers.rehearsal import cloud as clouds
-from helpers.rehearsal import sample_outputs, scenario
+from helpers.rehearsal import scenario
 
 PATH = Path(__file__).resolve().parents[1] / "notebooks" / "redis_capacity.ipynb"
-NOTEBOOK = nbformat.read(PATH, as_version=4)
-CODE = [cell for cell in NOTEBOOK.cells if cell.cell_type == "code"]
 BACKUP = "s3://sessions-backup/sessions-capacity-0001.rdb"
 FIGURES = 8
 
@@ -41,32 +41,9 @@ def printed(cells: list[nbformat.NotebookNode]) -> list[str]:
     return [output.text for cell in cells for output in cell.outputs if output.output_type == "stream" and output.name == "stdout"]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_papermill_runs_it_and_it_says_what_its_outputs_say(tmp_path):
-    assert printed([cell for cell in executed(tmp_path, clean()) if "injected-parameters" not in cell.metadata.get("tags", [])]) == printed(CODE)
-
-
-def test_its_outputs_are_those_of_its_cells():
-    raw = json.loads(PATH.read_text(encoding="utf-8"))
-    assert raw["metadata"][sample_outputs.DIGEST] == sample_outputs.digest(raw), "refresh them: python -m helpers.rehearsal.sample_outputs redis_capacity"
-    assert sum("image/png" in output.get("data", {}) for cell in CODE for output in cell.outputs) == FIGURES
-    assert [cell.id for cell in CODE if not cell.outputs] == [cell.id for cell in CODE if "parameters" in cell.metadata.get("tags", [])]
-
-
-def test_its_outputs_hold_no_path_of_a_machine_no_warning_and_no_session():
-    text = re.sub(r"[A-Za-z0-9+/=\\n]{500,}", "", json.dumps([cell.outputs for cell in CODE]))
-    assert re.findall(r"/(?:home|Users|root|tmp|work|private|var)/[^\" <]*", text) == []
-    assert "Warning" not in text and "stderr" not in text
-    assert re.findall(r"session:[0-9a-f]{5,}", text) == []
-
-
-@pytest.mark.parametrize("cell", [cell for cell in CODE if "parameters" not in cell.metadata.get("tags", [])], ids=lambda cell: cell.id)
-def test_a_cell_is_short_and_a_sentence_comes_before_it(cell):
-    assert len(cell.source.splitlines()) <= 7
-    assert not re.search(r"^\s*(for|while|if|try|def|class) ", cell.source, re.MULTILINE)
-    before = NOTEBOOK.cells[NOTEBOOK.cells.index(cell) - 1]
-    assert before.cell_type == "markdown" and re.search(r"[.?:]", before.source)
+def test_its_outputs_hold_no_id_of_a_session():
+    text = re.sub(r"[A-Za-z0-9+/=\\n]{500,}", "", json.dumps([cell.outputs for cell in nbformat.read(PATH, as_version=4).cells if cell.cell_type == "code"]))
+    assert "session:" in text and re.findall(r"session:[0-9a-f]{5,}", text) == []
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +63,7 @@ def environment(tmp_path_factory) -> Iterator[dict[str, str]]:
 def source(environment, monkeypatch) -> Source:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return importlib.import_module("helpers.elasticache.capacity").open_source(False, "sessions")
+    return capacity.open_source(False, "sessions")
 
 
 @pytest.mark.slow
@@ -121,7 +98,6 @@ def test_four_weeks_are_read_a_maximum_is_of_a_minute_and_a_sum_of_the_hour(sour
 
 @pytest.mark.timeout(240)
 def test_the_backup_in_s3_is_read_like_the_file_that_it_is(source, tmp_path):
-    read_keys = importlib.import_module("helpers.elasticache.backup_keys").read_keys
     body = source.aws.client("s3").get_object(Bucket="sessions-backup", Key=BACKUP.rsplit("/", 1)[1])["Body"].read()
     there, here = source.backup(BACKUP), read_keys([("x", lambda: io.BytesIO(body))])
     assert (there.keys, there.memory, there.ttls) == (here.keys, here.memory, here.ttls)
@@ -131,8 +107,7 @@ def test_the_backup_in_s3_is_read_like_the_file_that_it_is(source, tmp_path):
 
 @pytest.mark.timeout(240)
 def test_a_group_or_a_backup_that_is_not_there_is_told_in_a_sentence(source):
-    capacity = importlib.import_module("helpers.elasticache.capacity")
-    with pytest.raises(Exception, match="There is no replication group 'nobody'"):
+    with pytest.raises(RunbookError, match="There is no replication group 'nobody'"):
         capacity.open_source(False, "nobody")
-    with pytest.raises(Exception, match=r"There is no file s3://sessions-backup/other\.rdb"):
+    with pytest.raises(RunbookError, match=r"There is no file s3://sessions-backup/other\.rdb"):
         source.backup("s3://sessions-backup/other.rdb")

@@ -14,8 +14,8 @@ import pytest
 from helpers.rehearsal import sample_outputs
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
-NAMES = ("ecr_storage", "efs_credits", "efs_fleet")
-FIGURES = {"ecr_storage": 4, "efs_credits": 4, "efs_fleet": 2}
+NAMES = ("ecr_storage", "efs_credits", "efs_fleet", "redis_capacity")
+FIGURES = {"ecr_storage": 4, "efs_credits": 4, "efs_fleet": 2, "redis_capacity": 8}
 
 
 def code(name: str) -> list[nbformat.NotebookNode]:
