@@ -19,6 +19,7 @@ from helpers.aws.errors import explain
 
 TASKS, SERVICES = 100, 10  # the most that DescribeTasks and DescribeServices take
 RECENT_DAYS = 14
+PULLED_ON = "pulled on"
 # Where the fleet of pods cannot be seen: nothing but the cluster itself knows its pods.
 UNSEEN = "its pods cannot be seen from the AWS API"
 
@@ -172,11 +173,12 @@ def used_digests(uses: Iterable[Use], images: Iterable[Mapping[str, Any]], names
 def pulled_lately(images: Iterable[Mapping[str, Any]], now: datetime, days: int = RECENT_DAYS) -> dict[str, list[str]]:
     """The images that somebody pulled in the last `days`: a pod that starts on a new node pulls, so this is what is known of EKS."""
     since = now - timedelta(days=days)
-    return {record["digest"]: [f"pulled on {record['lastRecordedPullTime']:%Y-%m-%d}"] for record in images if (record.get("lastRecordedPullTime") or since) > since}
+    pulls = {record["digest"]: record["lastRecordedPullTime"] for record in images if record.get("lastRecordedPullTime")}
+    return {digest: [f"{PULLED_ON} {when:%Y-%m-%d}"] for digest, when in pulls.items() if when > since}
 
 
 def uses_table(used: Mapping[str, list[str]], images: Iterable[Mapping[str, Any]], action_of: Callable[[str], str]) -> pd.DataFrame:
     """A row an image in use: tags or digest, by whom, and what the policy does to it."""
     named = {record["digest"]: ", ".join(record.get("tags", ())) or record["digest"][:19] for record in images}
-    rows = [(action_of(digest), named[digest], "; ".join(who)) for digest, who in used.items()]
+    rows = [(action_of(digest), named[digest], "; ".join(who)) for digest, who in used.items()] or [("", "none is known to be in use", "")]
     return pd.DataFrame(rows, columns=["action", "image", "in use by"]).sort_values("action", kind="stable", ignore_index=True)

@@ -3,6 +3,11 @@
 As AWS evaluates it (https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html): every rule looks at all images
 whose storage class and tags it matches, ranked or aged as if no other rule existed. Then the first rule by priority that matches an
 image decides about it; later rules count it, and may not touch it.
+
+Images in a manifest list, and signatures and other referrers, are counted like all others (seen by users of signed images:
+https://github.com/aws/containers-roadmap/issues/2613), but the first stay as long as their list does, and the others go with their
+subject. Inferred, as no page of AWS says it: what only an archived list has is held no longer, what is exactly N days old stays, and
+images that were pushed at the same moment rank by digest.
 """
 
 from __future__ import annotations
@@ -78,6 +83,7 @@ class _Table:
             pull if pull is not None and (later is None or pull >= later) else start
             for pull, later, start in zip(pulled, activated, age, strict=True)
         ]  # fmt: skip
+        self.unpulled = [time == start for time, start in zip(used, age, strict=True)]
         kept = [NEVER if time is None else time for time in archived]
         self.aged = {PUSHED: _column(age), PULLED: _column(used)}
         self.archived = _column(kept)
@@ -151,11 +157,11 @@ def _follow(table: _Table, acted: Mask) -> dict[int, int]:
     """The rows of referrers whose subject is there, with the row that decides for them: AWS removes them within a day of their subject."""
     followed: dict[int, int] = {}
     for row, record in enumerate(table.records):
-        subject, seen = record.get("subject"), {row}
+        subject, seen = _subject(record), {row}
         while (found := table.row_of.get(subject)) is not None and found not in seen:
             followed[row] = found
             seen.add(found)
-            subject = table.records[found].get("subject")
+            subject = _subject(table.records[found])
     return followed
 
 
@@ -173,7 +179,7 @@ def _frame(
         elif rule is None:
             reason = "no rule matches it" if table.of_class[STANDARD][row] or table.of_class[ARCHIVE][row] else "it is being restored from the archive"
         else:
-            reason = _why(rule, rank[row], ages[place][row], action != KEEP)
+            reason = _why(rule, rank[row], ages[place][row], action != KEEP, table.unpulled[row])
         actions.append(action)
         reasons.append(reason)
     nothing = decides < 0
@@ -190,12 +196,13 @@ def _frame(
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
-def _why(rule: Rule, rank: int, age: int, acts: bool) -> str:
+def _why(rule: Rule, rank: int, age: int, acts: bool, unpulled: bool) -> str:
     """Why the rule acts on an image or not: its rank, or its age in whole days."""
     if rule.count_type == COUNT:
         return f"rule {rule.priority} keeps the newest {rule.number}, and this is number {rank}"
+    since = "never pulled, and pushed or restored" if rule.count_type == PULLED and unpulled else SINCE[rule.count_type]
     past = "more than" if acts else "not more than"
-    return f"rule {rule.priority}: {SINCE[rule.count_type]} {age} days ago, {past} {rule.number}"
+    return f"rule {rule.priority}: {since} {age} days ago, {past} {rule.number}"
 
 
 # -- columns ----------------------------------------------------------------------------------------------
@@ -206,6 +213,11 @@ def _digest(record: Mapping[str, Any]) -> str:
     if not isinstance(digest, str):
         raise ValueError(f"An image has no digest: {dict(record)}.")
     return digest
+
+
+def _subject(record: Mapping[str, Any]) -> str | None:
+    """The digest that a referrer belongs to, also under the name that DescribeImages gives it."""
+    return record.get("subject") or record.get("subjectManifestDigest")
 
 
 def _storage_class(record: Mapping[str, Any]) -> str:

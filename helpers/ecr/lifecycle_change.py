@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -13,13 +14,13 @@ from botocore.exceptions import ClientError
 from helpers.aws import Aws, Check, RunbookError, effect, planning
 from helpers.aws.errors import is_not_found
 from helpers.ecr import shield as shields
-from helpers.ecr.in_use import Uses, find_uses, pulled_lately, used_digests, uses_table
+from helpers.ecr.in_use import PULLED_ON, RECENT_DAYS, UNSEEN, Uses, find_uses, pulled_lately, used_digests, uses_table
 from helpers.ecr.lifecycle import KEEP
 from helpers.ecr.lifecycle_policy import InvalidPolicy, Policy, parse_policy
 from helpers.ecr.own_preview import COMPLETE, OwnPreview, ask_ecr, differences
 from helpers.ecr.prices import prices
 from helpers.ecr.saving import Saving, saving, settled
-from helpers.ecr.stored import Stored, read
+from helpers.ecr.stored import Stored, current_policy, read
 
 __all__ = ["Change", "Job", "Preview", "Survey", "ask_ecr", "compared", "from_parameters", "measured", "preview", "put", "survey"]
 
@@ -103,11 +104,20 @@ class Preview:
     def in_short(self) -> pd.DataFrame:
         """What the policy does, what that saves, and whether it touches what is in use, in sentences."""
         threatened = [digest for digest in self.frame.digest[self.frame.action != KEEP] if digest in self.used]
-        named = f"{len(threatened)} of the images that go are in use: what starts again cannot pull them" if threatened else "none of the images that go is known to be in use"
+        named = "none of the images that go is known to be in use"
+        if threatened:
+            named = f"{len(threatened)} of the images that go are in use: what starts again cannot pull them"
         rows = [("what goes", self.saving.finding), ("in use", named)]
         if len(self.acted) > self.show:
             rows.append(("shown below", f"{self.show} of {len(self.acted):,}, those in use first, then the oldest"))
-        return pd.DataFrame(rows, columns=["", "in short"])
+        return pd.DataFrame(rows, columns=["about", "finding"])
+
+    @property
+    def question(self) -> str:
+        """What is approved at the gate."""
+        archived = f" {self.saving.moved:,} go to the archive, for 90 days at least." if self.saving.moved else ""
+        gone = f"{self.saving.expired:,} of {self.saving.images:,} images of {self.stored.repository} are deleted within a day, and do not come back."
+        return gone + archived
 
     def table(self) -> pd.DataFrame:
         """What goes and why: a row an image, at most `show`."""
@@ -157,7 +167,7 @@ def survey(aws: Aws, job: Job) -> Survey:
     asked = parse_policy(job.policy or shields.proposal())
     repository = _repository(ecr, job.repository)
     now = datetime.now(timezone.utc)
-    stored, current, uses = read(ecr, job.repository), _current(ecr, job.repository), find_uses(aws, job.repository)
+    stored, current, uses = read(ecr, job.repository), current_policy(ecr, job.repository), find_uses(aws, job.repository)
     used = _used(uses, stored, [repository["repositoryUri"], job.repository], now)
     shielded = shields.shield(asked, stored.images, used, now) if job.keep_in_use else shields.Shielded(asked, (), _open(asked, stored, used, now))
     checks = (
@@ -199,7 +209,7 @@ def compared(ours: Preview, theirs: OwnPreview) -> pd.DataFrame:
 def undo_put(aws: Aws, job: Job, found: Survey) -> Change:
     """Put the old policy back, or delete ours where there was none; a policy that somebody else put meanwhile stays."""
     ecr = aws.client("ecr")
-    now = _current(ecr, found.repository)
+    now = current_policy(ecr, found.repository)
     if same(now, found.current):
         return Change("nothing: the old policy is there", now, now)
     if not same(now, found.text):
@@ -215,15 +225,16 @@ def undo_put(aws: Aws, job: Job, found: Survey) -> Change:
 def put(aws: Aws, job: Job, found: Survey) -> Change:
     """Put the policy and read it back. Raises `RunbookError` where somebody else changed it since the survey."""
     ecr = aws.client("ecr")
-    now = _current(ecr, found.repository)
+    now = current_policy(ecr, found.repository)
     if same(now, found.text):
         return Change("nothing: the policy is there already", found.current, now)
     if not same(now, found.current):
-        raise RunbookError(f"The policy of {found.repository} changed since it was looked at: it was left alone.", "Start a new run, which previews what is there now.")
+        what = f"The policy of {found.repository} changed since it was looked at: it was left alone."
+        raise RunbookError(what, "Start a new run, which previews what is there now.")
     ecr.put_lifecycle_policy(repositoryName=found.repository, lifecyclePolicyText=found.text)
     if planning():
         return Change("planned", found.current, found.text)
-    after = _current(ecr, found.repository)
+    after = current_policy(ecr, found.repository)
     if not same(after, found.text):
         raise RunbookError(f"ECR has another policy of {found.repository} than was put.", "Look at it with `aws ecr get-lifecycle-policy`.")
     return Change("put, and read back equal", found.current, after)
@@ -274,20 +285,10 @@ def _repository(ecr: Any, name: str) -> dict[str, Any]:
     raise RunbookError(f"There is no repository {name!r} in {ecr.meta.region_name}.", remedy) from missing
 
 
-def _current(ecr: Any, repository: str) -> str:
-    """The text of the repository's policy, empty where it has none."""
-    try:
-        return str(ecr.get_lifecycle_policy(repositoryName=repository)["lifecyclePolicyText"])
-    except Exception as error:
-        if is_not_found(error):
-            return ""
-        raise
-
-
 def _used(uses: Uses, stored: Stored, names: list[str], now: datetime) -> dict[str, list[str]]:
     """Who uses which image; where EKS runs, whatever was pulled lately counts, as pods are not seen."""
     used = used_digests(uses.found, stored.images, names)
-    if any(note.startswith("EKS cluster") for note in uses.unseen):
+    if any(note.endswith(UNSEEN) for note in uses.unseen):
         for digest, who in pulled_lately(stored.images, now).items():
             used.setdefault(digest, who)
     return used
@@ -314,17 +315,29 @@ def _use_checks(job: Job, shielded: shields.Shielded, used: dict[str, list[str]]
     told = [f"{len(used):,} images are in use"] + ([f"shielded by {', '.join(shielded.tags)}"] if shielded.tags else [])
     if not shielded.open:
         return [Check(name, "pass", ", ".join(told))]
-    names = {record["digest"]: ", ".join(record["tags"]) or record["digest"] for record in stored.images}
-    shown = ", ".join(names[digest] for digest in shielded.open[:5]) + (f" and {len(shielded.open) - 5} more" if len(shielded.open) > 5 else "")
     if not job.keep_in_use:
+        shown = _named(shielded.open, stored)
         return [Check(name, "warn", f"keep_in_use=False: {shown} will go, and a task or function that starts again cannot pull it", "Set keep_in_use=True.")]
     remedy = f"Tag what is untagged, and run again: aws ecr put-image --repository-name {job.repository} --image-tag in-use-… --image-manifest …"
-    return [Check(name, "fail", f"no tag can shield {shown}.", remedy)]
+    perhaps = [digest for digest in shielded.open if all(who.startswith(PULLED_ON) for who in used[digest])]
+    surely = [digest for digest in shielded.open if digest not in perhaps]
+    checks = [Check(name, "fail", f"no tag can shield {_named(surely, stored)}.", remedy)] if surely else []
+    if perhaps:
+        checks.append(Check(name, "warn", f"no tag can shield {_named(perhaps, stored)}, which was pulled lately, by whom is not known", remedy))
+    return checks
+
+
+def _named(digests: Sequence[str], stored: Stored) -> str:
+    """The first five images by their tags, or by digest where they have none."""
+    names = {record["digest"]: ", ".join(record["tags"]) or record["digest"] for record in stored.images}
+    more = f" and {len(digests) - 5} more" if len(digests) > 5 else ""
+    return ", ".join(names[digest] for digest in digests[:5]) + more
 
 
 def _unseen_checks(uses: Uses, stored: Stored) -> list[Check]:
     """What could not be seen, and images whose layers could not be read."""
-    checks = [Check("who uses images", "warn", note, "Images of the last 14 days' pulls count as in use; name others by a rule." if note.startswith("EKS cluster") else "") for note in uses.unseen]
+    recent = f"Images pulled in the last {RECENT_DAYS} days count as in use; keep others by a rule for their tags."
+    checks = [Check("who uses images", "warn", note, recent if note.endswith(UNSEEN) else "") for note in uses.unseen]
     if stored.unread:
         checks.append(Check("layers", "warn", f"the manifests of {len(stored.unread):,} images cannot be read, as in the archive: their layers count as not shared"))
     return checks

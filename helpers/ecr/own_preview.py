@@ -73,4 +73,5 @@ def differences(ours: pd.DataFrame, theirs: OwnPreview, images: Iterable[Mapping
     known = set(ours.digest)
     followers = {record["digest"] for record in images if record.get("subject") in known}
     told = ours.digest.map(theirs.actions).fillna(KEEP)
-    return ours.assign(ecr=told)[(told != ours.action) & ~ours.digest.isin(followers)].rename(columns={"action": "ours"})[["digest", "ours", "ecr", "reason"]].reset_index(drop=True)
+    apart = ours.assign(ecr=told)[(told != ours.action) & ~ours.digest.isin(followers)]
+    return apart.rename(columns={"action": "ours"})[["digest", "ours", "ecr", "reason"]].reset_index(drop=True)

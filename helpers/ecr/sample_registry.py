@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -43,9 +44,8 @@ KINDS = (
     Kind("tools/ci-cache", 4.0, 90, "debian", 30, 55, tagging="latest"),
 )
 RELEASE_EVERY = 12  # builds
-POLICIES = {
-    "shop/search": '{"rules":[{"rulePriority":1,"description":"Newest 40","selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":40},"action":{"type":"expire"}}]}'
-}
+NEWEST = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 40}
+POLICIES = {"shop/search": json.dumps({"rules": [{"rulePriority": 1, "description": "Newest 40", "selection": NEWEST, "action": {"type": "expire"}}]})}
 
 
 def registry() -> tuple[list[Stored], dict[str, dict[str, list[str]]]]:
@@ -70,8 +70,10 @@ def _repository(kind: Kind, chance: random.Random) -> Stored:
         manifests = [_image(kind, platform, build, age, pushed, chance, blobs) for platform in (PLATFORMS if kind.platforms else PLATFORMS[:1])]
         top = manifests[0]
         if kind.platforms:
-            top = {"digest": _digest(kind.name, build, "index"), "pushedAt": pushed + timedelta(seconds=2), "sizeBytes": max(one["sizeBytes"] for one in manifests), "mediaType": INDEXES[0]}
-            top |= {"references": [one["digest"] for one in manifests], "storageClass": "standard", "tags": []}
+            top = {
+                "digest": _digest(kind.name, build, "index"), "pushedAt": pushed + timedelta(seconds=2), "mediaType": INDEXES[0], "storageClass": "standard",
+                "sizeBytes": max(one["sizeBytes"] for one in manifests), "references": [one["digest"] for one in manifests],
+            }  # fmt: skip
             blobs[top["digest"]] = {}
             images += manifests
         top["tags"] = _tags(kind, build, newest)
@@ -108,7 +110,8 @@ def _tags(kind: Kind, build: int, newest: bool) -> list[str]:
 def _used(kind: Kind, stored: Stored) -> dict[str, list[str]]:
     """The newest release runs, and one that is a good deal older, as it does where a customer does not upgrade."""
     releases = [record for record in stored.images if any(tag.startswith("release-") for tag in record["tags"])]
-    running = {record["digest"]: [f"ECS task definition {kind.name.replace('/', '-')}:{place}"] for place, record in enumerate(releases) if place in (len(releases) - 1, len(releases) // 3)}
+    kept, task = (len(releases) - 1, len(releases) // 3), f"ECS task definition {kind.name.replace('/', '-')}"
+    running = {record["digest"]: [f"{task}:{place}"] for place, record in enumerate(releases) if place in kept}
     newest = next((record["digest"] for record in reversed(stored.images) if record["tags"]), "")
     return running or {newest: [f"Lambda function {kind.name.replace('/', '-')}"]}
 

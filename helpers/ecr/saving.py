@@ -44,11 +44,18 @@ class Saving:
     def finding(self) -> str:
         """The saving in a sentence."""
         share = self.bytes_freed / self.bytes_before if self.bytes_before else 0.0
-        text = f"{self.expired + self.later:,} of {self.images:,} images go; that frees {gib(self.bytes_freed)} of {gib(self.bytes_before)} ({share:.0%}), {self.monthly:,.2f} {self.currency} a month."
+        gone = self.expired + self.later
+        text = f"{gone:,} of {self.images:,} images go; that frees {gib(self.bytes_freed)} of {gib(self.bytes_before)} ({share:.0%}), "
+        text += f"{self.monthly:,.2f} {self.currency} a month."
+        if not gone:
+            text = f"None of {self.images:,} images goes."
+        if self.later:
+            text += f" {self.later:,} of them go a day later, once the manifest list is gone that they are in."
         if self.summed_freed > self.bytes_freed:
             text += f" Their sizes add up to {gib(self.summed_freed)}, but images that stay share layers with them."
         if self.moved:
-            text += f" {self.moved:,} images ({gib(self.bytes_moved)}) move to the archive, which saves nothing below 150 TB, keeps them for 90 days at least and costs {self.restore:,.2f} {self.currency} to restore."
+            text += f" {self.moved:,} images ({gib(self.bytes_moved)}) move to the archive, which saves nothing below 150 TB, keeps them for 90 days"
+            text += f" at least and costs {self.restore:,.2f} {self.currency} to restore."
         return text
 
     def table(self) -> pd.DataFrame:
@@ -58,7 +65,7 @@ class Saving:
             ("images", f"{self.images:,}", f"{after:,}", f"{after - self.images:+,}"),
             ("of them in the archive by this policy", "0", f"{self.moved:,}", f"{self.moved:+,}"),
             ("unique layers", gib(self.bytes_before), gib(self.bytes_before - self.bytes_freed), gib(-self.bytes_freed)),
-            (f"{self.currency} a month", f"{self.monthly_before:,.2f}", f"{self.monthly_after:,.2f}", f"{-self.monthly:,.2f}"),
+            (f"{self.currency} a month", f"{self.monthly_before:,.2f}", f"{self.monthly_after:,.2f}", f"{round(self.monthly_after - self.monthly_before, 2) + 0.0:,.2f}"),
         ]
         return pd.DataFrame(rows, columns=["what", "now", "after", "difference"])
 

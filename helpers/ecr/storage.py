@@ -13,14 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from helpers.aws import Aws, connect
-from helpers.aws.errors import is_not_found
 from helpers.ecr import sample_registry
 from helpers.ecr.in_use import find_uses, used_digests
 from helpers.ecr.lifecycle_policy import parse_policy
 from helpers.ecr.prices import GIB, Prices, prices, table_prices
 from helpers.ecr.saving import Saving, gib, saving, settled
 from helpers.ecr.shield import proposal, shield
-from helpers.ecr.stored import Stored, read
+from helpers.ecr.stored import Stored, current_policy, read
 
 __all__ = ["Registry", "open_registry", "parse_policy", "proposal", "read_registry", "savings_table"]
 
@@ -42,8 +41,8 @@ class Registry:
 
     def __str__(self) -> str:
         images = sum(len(one.images) for one in self.repositories)
-        lines = [f"{len(self.repositories)} repositories with {images:,} images of {self.where}, at {self.end:%Y-%m-%d %H:%M} UTC;", f"prices: {self.prices}", *self.unseen]
-        return "\n".join(lines)
+        what = f"{len(self.repositories)} repositories with {images:,} images of {self.where}, at {self.end:%Y-%m-%d %H:%M} UTC;"
+        return "\n".join([what, f"prices: {self.prices}", *self.unseen])
 
     # -- by repository ------------------------------------------------------------------------------------
 
@@ -53,19 +52,21 @@ class Registry:
         An image in a manifest list has no tag of its own and is not counted as untagged.
         """
         rows = [self._row(one) for one in self.by_size]
-        names = ["repository", "images", "untagged", "stored (GiB)", "sizes add up to (GiB)", f"{self.prices.currency} a month", "newest push", "oldest push", "policy"]
-        return pd.DataFrame(rows, columns=names).set_index(names[0])
+        money = f"{self.prices.currency} a month"
+        names = ["repository", "images", "untagged", "stored (GiB)", "sizes add up to (GiB)", money, "newest push", "oldest push", "policy"]
+        return _by_repository(rows, names)
 
     @property
     def by_size(self) -> list[Stored]:
         """The repositories, the largest first."""
         return sorted(self.repositories, key=lambda one: -one.bytes_of())
 
-    def _row(self, one: Stored) -> tuple[Any, ...]:
-        pushed = [record["pushedAt"] for record in one.images]
-        first, last = (f"{when:%Y-%m-%d}" if pushed else "" for when in ((min(pushed), max(pushed)) if pushed else ("", "")))
-        stored = one.bytes_of()
-        return (one.repository, f"{len(one.images):,}", f"{untagged_share(one):.0%}", f"{stored / GIB:,.1f}", f"{one.summed / GIB:,.1f}", f"{self.prices.monthly(stored):,.2f}", last, first, "yes" if one.policy else "none")
+    def _row(self, one: Stored) -> tuple[str, ...]:
+        pushed = sorted(record["pushedAt"] for record in one.images)
+        newest, oldest = (f"{pushed[place]:%Y-%m-%d}" if pushed else "" for place in (-1, 0))
+        stored, money = one.bytes_of(), f"{self.prices.monthly(one.bytes_of()):,.2f}"
+        sizes = (f"{stored / GIB:,.1f}", f"{one.summed / GIB:,.1f}")
+        return (one.repository, f"{len(one.images):,}", f"{untagged_share(one):.0%}", *sizes, money, newest, oldest, "yes" if one.policy else "none")
 
     @property
     def stored(self) -> int:
@@ -81,7 +82,8 @@ class Registry:
     def finding(self) -> str:
         """What is stored and what it costs, in a sentence."""
         without = sum(not one.policy for one in self.repositories)
-        return f"{gib(self.stored)} are stored, {self.prices.monthly(self.stored):,.2f} {self.prices.currency} a month; image sizes add up to {self.times:.1f} times that. {without} of {len(self.repositories)} repositories have no lifecycle policy."
+        text = f"{gib(self.stored)} are stored, {self.prices.monthly(self.stored):,.2f} {self.prices.currency} a month; image sizes add up to {self.times:.1f} times that."
+        return f"{text} {without} of {len(self.repositories)} repositories have no lifecycle policy."
 
     @property
     def times(self) -> float:
@@ -94,9 +96,9 @@ class Registry:
         """The bytes that only images pushed more than so many days ago have: what deleting them frees. One number for each of `days`."""
         freed = np.zeros(len(days))
         for one in self.repositories:
-            youngest = youngest_use(one, self.end)
-            ages, sizes = (np.array(column, dtype=float) for column in (list(youngest.values()), [_sizes(one)[blob] for blob in youngest]))
-            freed += [(sizes[ages > limit]).sum() for limit in days]
+            youngest, stored = youngest_use(one, self.end), _sizes(one)
+            ages, sizes = (np.array(column, dtype=float) for column in (list(youngest.values()), [stored[blob] for blob in youngest]))
+            freed += [sizes[ages > limit].sum() for limit in days]
         return freed
 
     # -- shared layers ------------------------------------------------------------------------------------
@@ -106,7 +108,7 @@ class Registry:
         places = Counter(blob for one in self.repositories for blob in _sizes(one))
         rows = [self._shared_row(one, places) for one in self.by_size]
         names = ["repository", "layers", "of one image (GiB)", "of several (GiB)", "sharing saves (GiB)", "also in other repositories (GiB)"]
-        return pd.DataFrame(rows, columns=names).set_index(names[0])
+        return _by_repository(rows, names)
 
     def _shared_row(self, one: Stored, places: Counter[str]) -> tuple[str, ...]:
         sizes, images = _sizes(one), Counter(blob for mine in one.blobs.values() for blob in mine)
@@ -149,9 +151,10 @@ class Registry:
             newest = max(found, key=lambda record: record["pushedAt"], default={})
             runs = findings_in_use(one, self.used.get(one.repository, {}))
             critical = sum(bool(record["findings"].get("CRITICAL")) for record in found)
-            rows.append((one.repository, f"{len(found):,}", _severities(newest.get("findings", {})), _severities(runs), f"{critical:,}"))
+            running = _severities(runs) if self.used.get(one.repository) else "none in use"
+            rows.append((one.repository, f"{len(found):,}", _severities(newest.get("findings", {})), running, f"{critical:,}"))
         names = ["repository", "scanned", "newest image", "images in use, together", "images with critical ones"]
-        return pd.DataFrame(rows, columns=names).set_index(names[0])
+        return _by_repository(rows, names)
 
     def findings(self) -> pd.DataFrame:
         """Findings of images in use by repository (rows) and severity (columns)."""
@@ -177,18 +180,9 @@ def read_registry(aws: Aws, only: Sequence[str] = ()) -> Registry:
     for one in found:
         name = one["repositoryName"]
         stored = read(ecr, name)
-        repositories.append(Stored(name, stored.images, stored.blobs, stored.unread, _policy(ecr, name)))
+        repositories.append(Stored(name, stored.images, stored.blobs, stored.unread, current_policy(ecr, name)))
         used[name] = used_digests(uses.found, stored.images, [one["repositoryUri"], name])
     return Registry(f"account {aws.account}, {aws.region}", repositories, used, uses.unseen, prices(aws), datetime.now(timezone.utc))
-
-
-def _policy(ecr: Any, repository: str) -> str:
-    try:
-        return str(ecr.get_lifecycle_policy(repositoryName=repository)["lifecyclePolicyText"])
-    except Exception as error:
-        if is_not_found(error):
-            return ""
-        raise
 
 
 def untagged_share(one: Stored) -> float:
@@ -223,7 +217,7 @@ def savings_table(savings: Mapping[str, Saving]) -> pd.DataFrame:
     rows = [_saving_row(name, [one]) for name, one in savings.items()]
     currency = next((one.currency for one in savings.values()), "USD")
     names = ["repository", "images", "go", "stored (GiB)", "freed (GiB)", "their sizes add up to (GiB)", f"{currency} a month saved"]
-    return pd.DataFrame([*rows, _saving_row("all", list(savings.values()))], columns=names).set_index(names[0])
+    return _by_repository([*rows, _saving_row("all", list(savings.values()))], names)
 
 
 def _saving_row(name: str, some: Sequence[Saving]) -> tuple[str, ...]:
@@ -231,6 +225,11 @@ def _saving_row(name: str, some: Sequence[Saving]) -> tuple[str, ...]:
     gone = total["expired"] + total["later"]
     sizes = (f"{total[field] / GIB:,.1f}" for field in ("bytes_before", "bytes_freed", "summed_freed"))
     return (name, f"{total['images']:,}", f"{gone:,}", *sizes, f"{total['monthly']:,.2f}")
+
+
+def _by_repository(rows: Sequence[tuple[Any, ...]], names: list[str]) -> pd.DataFrame:
+    """A table whose rows are named by the first column, with that column's name in the same line as the others."""
+    return pd.DataFrame(rows, columns=names).set_index(names[0]).rename_axis(index=None, columns=names[0])
 
 
 def _severities(found: Mapping[str, int]) -> str:

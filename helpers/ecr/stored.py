@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from helpers.aws.errors import is_not_found
 from helpers.ecr.lifecycle_policy import ARCHIVE, STANDARD
 
 PAGE = 1000  # the most that DescribeImages gives at once; with its own 100 a listing takes nine times as long
@@ -84,6 +85,16 @@ def describe(client: Any, repository: str) -> Iterator[dict[str, Any]]:
     for page in pages:
         for detail in page["imageDetails"]:
             yield record_of(detail)
+
+
+def current_policy(client: Any, repository: str) -> str:
+    """The text of the repository's lifecycle policy, empty where it has none."""
+    try:
+        return str(client.get_lifecycle_policy(repositoryName=repository)["lifecyclePolicyText"])
+    except Exception as error:
+        if is_not_found(error):
+            return ""
+        raise
 
 
 def record_of(detail: Mapping[str, Any]) -> dict[str, Any]:

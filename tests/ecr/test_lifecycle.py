@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.ecr import InvalidPolicy, preview_lifecycle
+from helpers.rehearsal.ecr.lifecycle import Candidate, evaluate
 
 MADE = Path(__file__).parent / "data" / "lifecycle.jsonl"
 RECORDED = Path(__file__).resolve().parents[2] / "../shared/data/recorded/lifecycle.jsonl"
@@ -240,6 +241,25 @@ def test_a_preview_is_what_a_plain_reading_of_the_rules_gives(repository):
     assert found.digest.tolist() == [one["digest"] for one in images]
 
 
+@settings(max_examples=60, deadline=None)
+@given(repositories())
+def test_the_local_cloud_s_own_evaluator_agrees_though_it_shares_no_code(repository):
+    rules, images = repository
+    held = {digest for one in images if "storageClass" not in one for digest in one.get("references", ())}
+    seen = [
+        Candidate(
+            one["digest"], frozenset(one["tags"]), one["pushedAt"].timestamp(),
+            *(one[name].timestamp() if name in one else None for name in ("lastRecordedPullTime", "lastArchivedAt", "lastActivatedAt")),
+            one.get("storageClass", "standard"), one["digest"] in held,
+        )
+        for one in images
+    ]  # fmt: skip
+    theirs = {action.digest: (action.kind, action.priority) for action in evaluate(json.dumps({"rules": rules}), seen, NOW.timestamp())}
+    found = preview_lifecycle({"rules": rules}, images, NOW)
+    acted = found[found.action != "keep"]
+    assert dict(zip(acted.digest, zip(acted.action, acted.rule, strict=True), strict=True)) == theirs
+
+
 @settings(max_examples=30, deadline=None)
 @given(repositories(), st.randoms(use_true_random=False))
 def test_the_order_of_images_and_rules_changes_nothing(repository, chance):
@@ -270,3 +290,13 @@ def test_by_age_alone_an_image_that_goes_today_goes_on_any_later_day(repository,
         return
     today, later = (preview_lifecycle({"rules": rules}, repository[1], when).action for when in (NOW, NOW + timedelta(days=days)))
     assert (later[today != "keep"] == today[today != "keep"]).all()
+
+
+def test_the_reason_tells_what_was_never_pulled_from_what_was_pulled_long_ago():
+    unused = {"rules": [rule(1, kind="sinceImagePulled", number=30, act="transition")]}
+    images = [image("a", 60, lastRecordedPullTime=NOW - timedelta(days=40)), image("b", 60), image("c", 20)]
+    assert preview_lifecycle(unused, images, NOW).reason.tolist() == [
+        "rule 1: last pulled 40 days ago, more than 30",
+        "rule 1: never pulled, and pushed or restored 60 days ago, more than 30",
+        "rule 1: never pulled, and pushed or restored 20 days ago, not more than 30",
+    ]

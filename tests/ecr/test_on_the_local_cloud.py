@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -128,4 +127,5 @@ def test_a_registry_is_reported_from_the_account(place: Place) -> None:
     registry = storage.read_registry(place.aws, [REPOSITORY])
     assert registry.table().loc[REPOSITORY, "images"] == "7"
     assert registry.used[REPOSITORY]
+    assert (registry.prices.standard, registry.prices.source.split(",")[0]) == (0.10, "Pricing API")
     assert storage.savings_table(registry.savings(KEEP_TWO)).loc["all", "images"] == "7"

@@ -20,6 +20,7 @@ from helpers import runbook
 from helpers.aws import calls
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
+from tests.rehearsal.cells import run_cells
 
 NOTEBOOK = Path(__file__).parents[2] / "runbooks" / "ecr_lifecycle.ipynb"
 MIB = 2**20
@@ -58,15 +59,7 @@ class House:
 
     def run(self, until: str = "", **parameters: Any) -> Any:
         """Run the notebook's cells, all or those before the first that contains `until`; returns the run."""
-        cells = ["".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
-        here: dict[str, Any] = {}
-        exec(cells[0], here)
-        here.update({"repository": self.repository, **parameters})
-        for cell in cells[1:]:
-            if until and until in cell:
-                break
-            exec(cell, here)
-        return here["run"]
+        return run_cells(NOTEBOOK, until, **{"repository": self.repository, **parameters})["run"]
 
     def apply(self, run_id: str, **more: Any) -> Any:
         return self.run(mode="apply", run_id=run_id, approve="put", **more)

@@ -13,8 +13,7 @@ from helpers.ecr import InvalidPolicy, parse_policy, preview_lifecycle
 from helpers.ecr.lifecycle_change import same
 from helpers.ecr.lifecycle_permissions import POLICY
 from helpers.ecr.stored import read
-
-from .conftest import DAYS, NEWEST_TEN, OLD_COMMIT, OLD_RELEASE
+from tests.ecr_lifecycle.conftest import DAYS, NEWEST_TEN, OLD_COMMIT, OLD_RELEASE
 
 pytestmark = pytest.mark.timeout(240)
 WRITES = ["StartLifecyclePolicyPreview", "PutLifecyclePolicy"]
@@ -163,3 +162,42 @@ def test_a_second_run_finds_the_policy_there_and_puts_nothing(house: Any) -> Non
     assert [call["operation"] for call in house.result("two")["calls"] if call["write"]] == WRITES[:1]
     house.rollback("two")
     assert house.policy(), "what the first run put stays"
+
+
+def test_where_pods_run_what_was_pulled_lately_is_shielded_or_at_least_named(house: Any) -> None:
+    eks = house.client("eks")
+    if not eks.list_clusters()["clusters"]:
+        role = house.client("iam").create_role(RoleName="eks", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+        eks.create_cluster(name="pods", roleArn=role, resourcesVpcConfig={"subnetIds": ["subnet-1", "subnet-2"]})
+    now = datetime.now(timezone.utc)
+    old = {"pushed_at": (now - timedelta(days=70)).isoformat(), "pulled_at": (now - timedelta(days=2)).isoformat()}
+    house.cloud.registry(seed={house.repository: [{"layers": [["pod", 1]], "tags": ["pod-7"], **old}, {"layers": [["bare", 1]], **old}]})
+    try:
+        done = house.apply("pods", policy=NEWEST_TEN)
+    finally:
+        eks.delete_cluster(name="pods")
+    assert {("pod-7",), (OLD_COMMIT,)} <= {rule.tags for rule in parse_policy(house.policy()).rules}
+    assert "its pods cannot be seen" in text(done) and "which was pulled lately, by whom is not known" in text(done)
+
+
+def test_a_denied_action_ends_in_one_sentence_and_the_run_goes_on_once_it_is_allowed(house: Any) -> None:
+    house.cloud.registry(deny=["ecr:PutLifecyclePolicy"])
+    try:
+        with pytest.raises(RunbookError, match=r"PutLifecyclePolicy was refused with AccessDenied.*`runbook show` prints the policy"):
+            house.apply("d")
+    finally:
+        house.cloud.registry(deny=[])
+    assert house.policy() == ""
+    assert house.apply("d").status == "done"
+    assert house.policy()
+
+
+def test_archived_images_are_counted_and_their_layers_said_to_be_unread(house: Any) -> None:
+    ecr = house.client("ecr")
+    ecr.update_image_storage_class(repositoryName=house.repository, imageId={"imageTag": "git-001"}, targetStorageClass="ARCHIVE")
+    stored = read(ecr, house.repository)
+    archived = [record for record in stored.images if record["storageClass"] == "archive"]
+    assert len(stored.images) == DAYS + 4 and [record["tags"] for record in archived] == [["git-001"]]
+    assert stored.unread == (archived[0]["digest"],)
+    done = house.run(mode="plan", run_id="z", policy=NEWEST_TEN)
+    assert "the manifests of 1 images cannot be read, as in the archive" in text(done)
