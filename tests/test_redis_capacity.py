@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
 from helpers.aws.errors import RunbookError
@@ -91,9 +92,10 @@ def test_the_facts_of_the_group_are_those_of_the_service(source):
 def test_four_weeks_are_read_a_maximum_is_of_a_minute_and_a_sum_of_the_hour(source):
     history = source.history(28)
     assert history.silent() == [] and history.days == 28
-    assert (history.values["bytes_out"] > 20 * history.values["peak_out"]).all()
-    lag = history.values["lag"]
-    assert lag[:, 1].max() == 2.5 and (lag[:, 0] != lag[:, 0]).all()  # a primary has none
+    values = {name: each[:-1] for name, each in history.values.items()}  # an hour may have begun since the cloud was seeded
+    assert (values["bytes_out"] > 20 * values["peak_out"]).all()
+    lag = values["lag"]
+    assert lag[:, 1].max() == 2.5 and np.isnan(lag[:, 0]).all()  # a primary has none
 
 
 @pytest.mark.timeout(240)
