@@ -64,5 +64,4 @@ class Sentences:
 
 def say(*sentences: str) -> None:
     """Print sentences, a line each, broken between words where a printed page ends."""
-    for one in "\n".join(sentences).splitlines():
-        print(textwrap.fill(one, COLUMNS, break_on_hyphens=False))
+    print("\n".join(textwrap.fill(one, COLUMNS, break_on_hyphens=False) for one in "\n".join(sentences).splitlines()))
