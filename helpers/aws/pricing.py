@@ -10,8 +10,8 @@ from helpers.aws.session import RETRIES, Aws
 PRICING_REGION = "us-east-1"  # one of the three where the Pricing API is
 
 
-def products(aws: Aws, service: str, region: str) -> list[dict[str, Any]]:
-    """Every product of `service` (as AmazonEFS) in `region`, as the API has it. Raises botocore's errors."""
+def products(aws: Aws, service: str, region: str, **attributes: str) -> list[dict[str, Any]]:
+    """Every product of `service` (as AmazonEFS) in `region` with these `attributes`, as the API has it. Raises botocore's errors."""
     pages = aws.session.client("pricing", region_name=PRICING_REGION, config=RETRIES).get_paginator("get_products")
-    wanted = [{"Type": "TERM_MATCH", "Field": "regionCode", "Value": region}]
+    wanted = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in {"regionCode": region, **attributes}.items()]
     return [json.loads(each) for page in pages.paginate(ServiceCode=service, Filters=wanted) for each in page["PriceList"]]

@@ -104,6 +104,10 @@ class Cloud:
         """
         return self._ask("file-systems", {"file_systems": dict(ids), "served": served, "folders": list(folders)}, 60.0)
 
+    def seed_cache_metrics(self, series: Sequence[Mapping[str, Any]]) -> None:
+        """Give nodes of a cache their CloudWatch metrics, as `helpers.rehearsal.elasticache.metrics.series` makes them."""
+        self._ask("cache-metrics", {"series": [dict(one) for one in series]}, 60.0)
+
     def registry(self, **orders: Any) -> dict[str, Any]:
         """Order what ECR does from now on, and return how it stands: its endpoint, settings and the faults still to come.
 

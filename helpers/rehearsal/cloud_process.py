@@ -22,6 +22,7 @@ from typing import Any
 from helpers.rehearsal.cloud import ACCOUNT, BUNDLE_FILE, FACTS_FILE, MAX_HOURS, REGION, TOKEN_HEADER
 from helpers.rehearsal.ecr import service as ecr
 from helpers.rehearsal.efs import service as efs
+from helpers.rehearsal.elasticache import metrics as cache_metrics
 from helpers.rehearsal.elasticache import failover
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.eventbridge import service as events
@@ -204,6 +205,9 @@ class Control:
                     await _reply(send, 400, {"error": f"These are no events: {error}"})
             case "file-systems":
                 await _reply(send, 200, await asyncio.to_thread(self._file_systems.seed, json.loads(body)))
+            case "cache-metrics":
+                await asyncio.to_thread(cache_metrics.store, json.loads(body))
+                await _reply(send, 200, {"stored": True})
             case "registry":
                 try:
                     await _reply(send, 200, await asyncio.to_thread(self._images.order, json.loads(body)))
