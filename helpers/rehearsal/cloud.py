@@ -102,6 +102,18 @@ class Cloud:
         """
         return self._ask("file-systems", {"file_systems": dict(ids), "served": served, "folders": list(folders)}, 60.0)
 
+    def registry(self, **orders: Any) -> dict[str, Any]:
+        """Order what ECR does from now on, and return how it stands: its endpoint, settings and the faults still to come.
+
+        cut: {"after_bytes": int, "times": int}, the connection of a layer breaks after so many of its bytes; deny: [action, ...]
+        ("ecr:PutImage"); kms_error: [repository, ...] whose key cannot be used; throttle: how many of the next requests are too
+        many; vanish: {"repository": str, "after_bytes": int} deletes it while layers come in. An empty value takes an order back.
+        token_lifetime_s: of the next tokens; expire_tokens: True, those given out; scan_s: how long scans take; remove: a repository;
+        seed: see `helpers.rehearsal.ecr.seeding`; expire_images: {"repository": str, "now": ISO 8601}, applies its lifecycle policy.
+        Raises CloudFailed for anything else.
+        """
+        return self._ask("registry", orders, 60.0)
+
     def fail(self, node: str) -> int:
         """Kill the process of a node ("sessions-001"), as a failing machine does, and return its id.
 

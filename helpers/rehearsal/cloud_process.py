@@ -1,4 +1,4 @@
-"""The process of a local cloud: MiniStack served on the loopback, with our ElastiCache and EventBridge in it."""
+"""The process of a local cloud: MiniStack served on the loopback, with our ElastiCache, EventBridge and ECR in it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.rehearsal.cloud import ACCOUNT, BUNDLE_FILE, FACTS_FILE, MAX_HOURS, REGION, TOKEN_HEADER
+from helpers.rehearsal.ecr import service as ecr
 from helpers.rehearsal.efs import service as efs
 from helpers.rehearsal.elasticache import failover
 from helpers.rehearsal.elasticache.api import Fault
@@ -92,6 +93,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     stricter.install(ministack.app.SERVICE_HANDLERS)
     amplify = events.install(ministack.app.SERVICE_HANDLERS)
     file_systems = efs.install(ministack.app.SERVICE_HANDLERS, directory)
+    images = ecr.install(ministack.app.SERVICE_HANDLERS, directory)
     facts = {
         "endpoint": endpoint,
         "pid": os.getpid(),
@@ -110,7 +112,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     config.graceful_timeout = 1
     config.loglevel = "WARNING"
     config.accesslog = None
-    control = Control(ministack.app.app, service, amplify, file_systems, facts, stopping)
+    control = Control(ministack.app.app, service, amplify, file_systems, images, facts, stopping)
     asyncio.get_running_loop().run_in_executor(None, service.storage.client, "s3")
     watch = asyncio.create_task(_watch(directory, facts, hours, service, stopping))
     deployments = asyncio.create_task(amplify.deploy_by_itself())
@@ -120,6 +122,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
         watch.cancel()
         deployments.cancel()
         await asyncio.to_thread(file_systems.close)
+        await asyncio.to_thread(images.close)
         await asyncio.to_thread(service.close)
         shutil.rmtree(state, ignore_errors=True)
         _withdraw(directory, facts)
@@ -150,12 +153,13 @@ class Control:
     """MiniStack's application, with a few control requests of our own before it."""
 
     def __init__(
-        self, inner: App, service: Any, amplify: Amplify, file_systems: efs.Efs, facts: dict[str, Any], stopping: asyncio.Event
+        self, inner: App, service: Any, amplify: Amplify, file_systems: efs.Efs, images: ecr.Ecr, facts: dict[str, Any], stopping: asyncio.Event
     ) -> None:
         self._inner = inner
         self._service = service
         self._amplify = amplify
         self._file_systems = file_systems
+        self._images = images
         self._facts = facts
         self._stopping = stopping
 
@@ -196,6 +200,11 @@ class Control:
                     await _reply(send, 400, {"error": f"These are no events: {error}"})
             case "file-systems":
                 await _reply(send, 200, await asyncio.to_thread(self._file_systems.seed, json.loads(body)))
+            case "registry":
+                try:
+                    await _reply(send, 200, await asyncio.to_thread(self._images.order, json.loads(body)))
+                except (ValueError, TypeError, KeyError, IndexError) as error:
+                    await _reply(send, 400, {"error": f"The registry cannot do that: {error}"})
             case "fail":
                 node = str(json.loads(body)["node"])
                 try:
