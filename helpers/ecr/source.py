@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from helpers.aws import RunbookError
@@ -19,7 +20,7 @@ def open_image(image: str, platform: str = "") -> Image:
     """The image or chart that `image` names, ready to be pushed.
 
     `image` is a path (a chart folder or `.tgz`, an OCI layout folder, an OCI or `docker save` archive), a path and a name in it
-    (`build/oci:web`), or the name of an image of a local Docker or Podman (`web:1.2`, `podman:web:1.2`). `platform`, such as
+    (`build/oci:web`, `$VARIABLES` are filled in), or the name of an image of a local Docker or Podman (`web:1.2`, `podman:web:1.2`). `platform`, such as
     `linux/arm64`, takes one image out of an index; empty takes all. Raises `RunbookError` with what is wrong and what to do.
     """
     path, name = _found(image)
@@ -27,7 +28,7 @@ def open_image(image: str, platform: str = "") -> Image:
         engine, _, rest = image.partition(":")
         if engine not in ENGINES:
             engine, rest = "", image
-        if "/" in rest and rest.startswith((".", "/", "~")):
+        if "/" in rest and rest.startswith((".", "/", "~", "$")):
             raise RunbookError(f"There is no {rest}.", "Give the path of a chart, an OCI layout or an archive, or the name of a local image.")
         return _of_files(open_files(save_from_daemon(rest, engine)), "", platform, image)
     if not name and is_chart(path):
@@ -52,6 +53,7 @@ def _is_uncompressed(files: Files, name: str, platform: str) -> bool:
 
 def _found(image: str) -> tuple[Path | None, str]:
     """The path in `image` and the name behind it; no path where nothing of that name is on disk."""
+    image = os.path.expandvars(image)
     whole = Path(image).expanduser()
     if whole.exists():
         return whole, ""
