@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from helpers.aws import RunbookError, explain
+from helpers.aws import RunbookError
+from helpers.ecr.words import explain_ecr
 
 PRIVATE, PUBLIC = "private", "public"
 PUBLIC_REGISTRY = "https://public.ecr.aws"
@@ -59,7 +60,7 @@ class Login:
         try:
             given = self.client.get_authorization_token()["authorizationData"]
         except Exception as error:
-            raise explain(error) from error
+            raise explain_ecr(error) from error
         if self.visibility == PUBLIC:
             if "amazonaws.com" not in self.client.meta.endpoint_url:
                 raise RunbookError(f"{self.client.meta.endpoint_url} is not AWS, so its token is not sent to {PUBLIC_REGISTRY}.", "Push to a private repository, or use the real service.")

@@ -28,6 +28,7 @@ from helpers.ecr.words import refusal
 MIB = 1 << 20
 # https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
 LEAST, MOST_PARTS = 5 * MIB, 4200
+SLICE = 256 * 1024
 
 Body = Sequence[bytes]
 
@@ -59,11 +60,11 @@ class Api:
         self._endpoint = meta.endpoint_url
         self.connections = Connections(meta.endpoint_url)
 
-    def call(self, operation: str, body: Body) -> dict[str, Any]:
-        """One call with a JSON body, in pieces; sent again where the service is busy. Raises `Refused`, or one of `CUT`."""
+    def call(self, operation: str, body: Body, on_sent: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
+        """One call with a JSON body, in pieces; sent again where the service is busy. `on_sent` counts what left. Raises `Refused`, or one of `CUT`."""
         pause = PAUSE_S
         for left in reversed(range(TRIES)):
-            answer = self.connections.exchange("POST", "/", self._signed(operation, body), send=lambda connection: _send(connection, body))
+            answer = self.connections.exchange("POST", "/", self._signed(operation, body), send=lambda connection: self._send(connection, body, on_sent))
             told = _json(answer.body)
             if answer.status == 200:
                 return {**told, "request_id": answer.headers.get("x-amzn-requestid", "")}
@@ -73,6 +74,12 @@ class Api:
             time.sleep(pause * random.uniform(0.8, 1.2))
             pause *= 2
         raise AssertionError("unreachable")
+
+    def _send(self, connection: http.client.HTTPConnection, body: Body, on_sent: Callable[[int], None]) -> None:
+        for piece in map(memoryview, body):
+            for start in range(0, len(piece), SLICE):
+                connection.send(piece[start : start + SLICE])
+                on_sent(len(piece[start : start + SLICE]))
 
     def _signed(self, operation: str, body: Body) -> dict[str, str]:
         """The headers, with a signature that is good for this body."""
@@ -121,7 +128,7 @@ class _Sending:
             while self.position < self.blob.size:
                 body, size = self._part(upload, file)
                 try:
-                    told = self._ask("UploadLayerPart", body, size)
+                    told = self._ask("UploadLayerPart", body, self._count)
                 except Refused as refused:
                     last = int(refused.members.get("lastValidByteReceived") or 0) + 1
                     if refused.code == "InvalidLayerPartException" and 0 < last <= self.blob.size and last not in (corrected, self.position):
@@ -153,16 +160,17 @@ class _Sending:
         told = self._ask("BatchCheckLayerAvailability", _body({"repositoryName": self.repository, "layerDigests": [self.blob.digest]}))
         return any(one.get("layerAvailability") == "AVAILABLE" for one in told.get("layers", []))
 
-    def _ask(self, operation: str, body: Body, size: int = 0) -> dict[str, Any]:
+    def _count(self, size: int) -> None:
+        self.sent += size * 3 // 4  # base64
+
+    def _ask(self, operation: str, body: Body, on_sent: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
         """A call, sent again where the connection breaks; after some breaks in a row it gives up."""
         while True:
             try:
-                told = self.api.call(operation, body)
-                self.sent += size
+                told = self.api.call(operation, body, on_sent)
                 self.in_a_row = 0
                 return told
             except CUT as error:
-                self.sent += size
                 self.cuts += 1
                 self.in_a_row += 1
                 if self.in_a_row >= TRIES:
@@ -204,11 +212,6 @@ def _exactly(file: Any, size: int) -> bytes:
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
-
-
-def _send(connection: http.client.HTTPConnection, body: Body) -> None:
-    for piece in body:
-        connection.send(piece)
 
 
 def _body(value: dict[str, Any]) -> Body:
