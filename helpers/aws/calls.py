@@ -123,7 +123,7 @@ def outside_aws_together(writes: Sequence[tuple[str, str, str, dict[str, Any]]])
     """Record writes that go out at once and not through botocore, in the order given; yields them, and `sent` says whether they may go out.
 
     Each is (service, operation, resource, parameters). Who sends them sets `status`, and `request_id` where there is one, of each
-    that is done: where an error ends the others, these count as done.
+    that is done. Where one fails all have its error, as they are gone on with together.
     """
     every = [Call(service, operation, resource, True, _plain(parameters)) for service, operation, resource, parameters in writes]
     if _watch is None:
@@ -137,7 +137,7 @@ def outside_aws_together(writes: Sequence[tuple[str, str, str, dict[str, Any]]])
         yield every
     except Exception as error:
         for call in every:
-            call.error_code = "" if call.status else type(error).__name__
+            call.error_code = type(error).__name__
         raise
     finally:
         for call in every:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from helpers.aws import Aws, RunbookError, calls
-from helpers.aws.effects import note, recall
 from helpers.ecr.content import CHART, Image, short
 from helpers.ecr.layers import Sent, Wanted, send_layers
 from helpers.ecr.login import PRIVATE, Login
@@ -20,7 +19,6 @@ from helpers.ecr.tags import choose_tag
 from helpers.ecr.wire import Registry
 from helpers.ecr.words import explain_ecr
 
-NOTED = "layers that are there"
 PLANNED = "planned"
 
 
@@ -94,30 +92,27 @@ class Target:
 def send(target: Target, plan: PushPlan, image: Image) -> Layers:
     """Send or mount the layers that the plan has as missing; each is recorded as a write, in the order of the plan.
 
-    A layer that has come meanwhile, by a run that was cut off or by somebody else, is not sent. A resumed run leaves out what it noted.
+    A layer that has come meanwhile, by a run that was cut off or by somebody else, is not sent again. Raises `RunbookError`.
     """
-    noted = set(recall(NOTED) or [])
-    missing = [one for one in plan.to_send if one.digest not in noted]
+    missing = plan.to_send
     if not missing:
         return Layers(())
     with calls.outside_aws_together([_write(plan, one) for one in missing]) as writes:
         if not writes[0].sent:
             return Layers(tuple(Sent(one.digest, PLANNED, one.size) for one in missing))
-        there = available(target.client, plan.repository, [one.digest for one in missing])
         blobs = {blob.digest: blob for blob in image.blobs}
         by_digest = {one.digest: call for one, call in zip(missing, writes, strict=True)}
 
         def on_done(sent: Sent) -> None:
             call = by_digest[sent.digest]
             call.status, call.request_id, call.duration_ms = 201, sent.request_id, sent.seconds * 1000
-            noted.add(sent.digest)
 
         try:
-            return Layers(tuple(send_layers(target.registry, target.api, [Wanted(blobs[one.digest], one.source, one.digest in there) for one in missing], on_done)))
+            there = available(target.client, plan.repository, [one.digest for one in missing])
+            wanted = [Wanted(blobs[one.digest], one.source, one.digest in there) for one in missing]
+            return Layers(tuple(send_layers(target.registry, target.api, wanted, on_done)))
         except Exception as error:
             raise explain_ecr(error) from error
-        finally:
-            note(NOTED, sorted(noted))
 
 
 def pull_command(kind: str, version: str, uri: str, digest: str) -> str:

@@ -1,0 +1,312 @@
+"""The push runbook as its users run it: planned, applied, resumed and rolled back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import runbook
+from helpers.aws import RunbookError
+from helpers.ecr import layers
+from helpers.ecr.push_policy import POLICY
+from tests.ecr import making
+from tests.ecr_push.conftest import House
+
+pytestmark = pytest.mark.timeout(180)
+MIB = 1 << 20
+
+
+def identities(result: dict[str, Any], what: str) -> list[tuple[str, str, str]]:
+    return [(one["service"], one["operation"], one["resource"]) for one in result[what] if one["write"]]
+
+
+def permitted() -> set[str]:
+    return {action for one in POLICY["Statement"] for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])}
+
+
+def test_apply_makes_the_repository_and_pushes_and_proves(house: House, tmp_path: Path) -> None:
+    digest = making.image(tmp_path / "oci", os.urandom(MIB), os.urandom(MIB))
+    done = house.apply("a", tmp_path / "oci", tag="1.0.0")
+    assert (done.status, house.images()) == ("done", {digest: ["1.0.0"]})
+    assert house.settings()["imageTagMutability"] == "IMMUTABLE"
+    text = "\n".join(card.text for card in done.cards)
+    assert f"docker pull {house.settings()['repositoryUri']}@{digest}" in text
+    metrics = house.result("a")["metrics"]
+    assert (metrics["digest"], metrics["layers_sent"], metrics["bytes_sent_again"]) == (digest, 3, 0)
+
+
+def test_what_plan_lists_is_what_apply_sends(house: House, tmp_path: Path) -> None:
+    making.multi(tmp_path / "oci")
+    asked = {"image": str(tmp_path / "oci"), "tag": "1.0.0", "scan": "basic"}
+    planned = house.run(mode="plan", run_id="p", **asked)
+    listed = identities(house.result("p"), "plan")
+    assert planned.status == "planned" and house.images() == {}
+    assert not any(call["sent"] for call in house.result("p")["plan"])
+    assert [operation for _, operation, _ in listed] == ["CreateRepository", *["UploadLayer"] * 5, *["PutImage"] * 3]
+    applied = house.run(mode="apply", run_id="p", approve="push", plan_file=str(house.runs / "p" / "plan.json"), **asked)
+    assert applied.status == "done"
+    assert identities(house.result("p"), "calls") == listed
+
+
+def test_a_plan_for_a_repository_that_is_there_lists_its_settings(house: House, tmp_path: Path) -> None:
+    house.made()
+    making.image(tmp_path / "oci")
+    asked = {"image": str(tmp_path / "oci"), "tag": "1.0.0", "scan": "basic", "tag_exclusions": "dev-*"}
+    house.run(mode="plan", run_id="p", **asked)
+    listed = identities(house.result("p"), "plan")
+    assert [operation for _, operation, _ in listed] == ["PutImageTagMutability", "PutImageScanningConfiguration", *["UploadLayer"] * 3, "PutImage"]
+    house.run(mode="apply", run_id="p", approve="push", plan_file=str(house.runs / "p" / "plan.json"), **asked)
+    assert identities(house.result("p"), "calls") == listed
+    assert house.settings()["imageTagMutabilityExclusionFilters"] == [{"filterType": "WILDCARD", "filter": "dev-*"}]
+
+
+def test_a_plan_of_what_is_there_already_lists_nothing(house: House, tmp_path: Path) -> None:
+    making.image(tmp_path / "oci")
+    house.apply("a", tmp_path / "oci", tag="1.0.0")
+    house.run(mode="plan", run_id="p", image=str(tmp_path / "oci"), tag="1.0.0", scan="off")
+    assert (house.result("p")["plan"], house.result("p")["exit_code"]) == ([], 0)
+    again = house.apply("b", tmp_path / "oci", tag="1.0.0", approve="")
+    assert again.status == "done" and identities(house.result("b"), "calls") == []
+
+
+def test_the_policy_holds_every_call(house: House, tmp_path: Path) -> None:
+    making.image(tmp_path / "oci")
+    house.apply("q", tmp_path / "oci", tag="1.0.0", scan="basic")
+    made = {f"{call['service']}:{call['operation']}" for call in house.result("q")["calls"]}
+    over_http = {"ecr:UploadLayer", "ecr:MountLayer"}
+    assert {"ecr:PutImage", "ecr:UploadLayer", "ecr:DescribeImages", "ecr:GetAuthorizationToken"} <= made
+    assert made - over_http - permitted() == set()
+
+
+def test_without_the_approval_nothing_is_sent(house: House, tmp_path: Path) -> None:
+    making.image(tmp_path / "oci")
+    house.made()
+    with pytest.raises(RunbookError, match="Gate 'push' is not approved"):
+        house.apply("g", tmp_path / "oci", tag="1.0.0", tag_immutability="as_is", approve="")
+    assert house.images() == {} and identities(house.result("g"), "calls") == []
+
+
+# -- roll back ------------------------------------------------------------------------------------------------
+
+
+def test_roll_back_removes_the_image_and_the_repository_that_the_run_made(house: House, tmp_path: Path) -> None:
+    making.multi(tmp_path / "oci")
+    house.apply("r", tmp_path / "oci", tag="1.0.0")
+    assert len(house.images()) == 3
+    assert house.rollback("r").status == "rolled back"
+    assert house.repository not in [one["repositoryName"] for one in house.ecr.describe_repositories()["repositories"]]
+
+
+def test_roll_back_keeps_a_repository_that_others_have_pushed_to(house: House, tmp_path: Path) -> None:
+    making.image(tmp_path / "ours", b"ours")
+    theirs = making.image(tmp_path / "theirs", b"theirs")
+    house.apply("r", tmp_path / "ours", tag="1.0.0")
+    house.apply("o", tmp_path / "theirs", tag="2.0.0")
+    house.rollback("r")
+    assert house.images() == {theirs: ["2.0.0"]}
+
+
+def test_roll_back_puts_a_moved_tag_back_on_its_image(house: House, tmp_path: Path) -> None:
+    house.made()
+    old = making.image(tmp_path / "old", b"old")
+    new = making.image(tmp_path / "new", b"new")
+    house.apply("o", tmp_path / "old", tag="stable", tag_immutability="as_is")
+    house.apply("n", tmp_path / "new", tag="stable", tag_immutability="as_is")
+    assert house.images() == {old: [], new: ["stable"]}
+    house.rollback("n")
+    assert house.images() == {old: ["stable"]}
+
+
+def test_roll_back_leaves_a_tag_that_somebody_moved_on(house: House, tmp_path: Path) -> None:
+    house.made()
+    making.image(tmp_path / "ours", b"ours")
+    theirs = making.image(tmp_path / "theirs", b"theirs")
+    house.apply("r", tmp_path / "ours", tag="stable", tag_immutability="as_is")
+    house.apply("o", tmp_path / "theirs", tag="stable", tag_immutability="as_is")
+    house.rollback("r")
+    assert house.images() == {theirs: ["stable"]}
+
+
+def test_roll_back_of_another_tag_leaves_the_image_that_was_there(house: House, tmp_path: Path) -> None:
+    house.made()
+    digest = making.image(tmp_path / "oci")
+    house.apply("o", tmp_path / "oci", tag="1.0.0")
+    house.apply("r", tmp_path / "oci", tag="stable")
+    assert sorted(house.images()[digest]) == ["1.0.0", "stable"]
+    house.rollback("r")
+    assert house.images() == {digest: ["1.0.0"]}
+
+
+def test_roll_back_of_a_push_that_changed_nothing_changes_nothing(house: House, tmp_path: Path) -> None:
+    digest = making.image(tmp_path / "oci")
+    house.apply("o", tmp_path / "oci", tag="1.0.0")
+    house.apply("r", tmp_path / "oci", tag="1.0.0")
+    house.rollback("r")
+    assert house.images() == {digest: ["1.0.0"]}
+
+
+def test_roll_back_does_not_delete_an_image_that_had_no_tag_before(house: House, tmp_path: Path) -> None:
+    house.made()
+    old, new = making.image(tmp_path / "old", b"old"), making.image(tmp_path / "new", b"new")
+    house.apply("o", tmp_path / "old", tag="stable", tag_immutability="as_is")
+    house.apply("n", tmp_path / "new", tag="stable", tag_immutability="as_is")
+    house.apply("r", tmp_path / "old", tag="other", tag_immutability="as_is")
+    house.rollback("r")
+    assert set(house.images()) == {old, new}
+
+
+def test_roll_back_puts_settings_back(house: House, tmp_path: Path) -> None:
+    house.made(imageScanningConfiguration={"scanOnPush": True})
+    making.image(tmp_path / "oci")
+    house.apply("r", tmp_path / "oci", tag="1.0.0", scan="off")
+    assert (house.settings()["imageTagMutability"], house.settings()["imageScanningConfiguration"]) == ("IMMUTABLE", {"scanOnPush": False})
+    house.rollback("r")
+    assert (house.settings()["imageTagMutability"], house.settings()["imageScanningConfiguration"]) == ("MUTABLE", {"scanOnPush": True})
+    assert house.images() == {}
+
+
+# -- killed, and gone on --------------------------------------------------------------------------------------
+
+
+def test_a_push_that_was_killed_amid_its_layers_is_resumed_and_is_what_was_planned(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = making.image(tmp_path / "oci", *(os.urandom(MIB) for _ in range(4)))
+    asked = {"image": str(tmp_path / "oci"), "tag": "1.0.0", "scan": "off"}
+    house.run(mode="plan", run_id="k", **asked)
+    listed = identities(house.result("k"), "plan")
+    saved = {**asked, "mode": "apply", "run_id": "k", "approve": "push", "plan_file": str(house.runs / "k" / "plan.json")}
+    original, begun = layers.send_layer, []
+
+    def send(registry: Any, api: Any, wanted: Any, on_bytes: Any) -> Any:
+        begun.append(wanted.blob.digest)
+        if len(begun) == 3:
+            raise SystemExit("killed")
+        return original(registry, api, wanted, on_bytes)
+
+    monkeypatch.setattr(layers, "AT_ONCE", 1)
+    monkeypatch.setattr(layers, "send_layer", send)
+    with pytest.raises(SystemExit):
+        house.run(**saved)
+    runbook.engine._current._close()
+    monkeypatch.setattr(layers, "send_layer", original)
+    done = house.run(**saved)
+    assert (done.status, house.images()) == ("done", {digest: ["1.0.0"]})
+    assert house.result("k")["metrics"]["layers_sent"] == 3
+    assert identities(house.result("k"), "calls")[-len(listed) :][-1] == listed[-1]
+
+
+def test_a_push_that_failed_amid_its_layers_sends_the_rest_when_it_is_resumed(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = making.image(tmp_path / "oci", *(os.urandom(MIB) for _ in range(4)))
+    asked = {"image": str(tmp_path / "oci"), "tag": "1.0.0", "scan": "off"}
+    house.run(mode="plan", run_id="f", **asked)
+    listed = identities(house.result("f"), "plan")
+    saved = {**asked, "mode": "apply", "run_id": "f", "approve": "push", "plan_file": str(house.runs / "f" / "plan.json")}
+    original, begun = layers.send_layer, []
+
+    def send(registry: Any, api: Any, wanted: Any, on_bytes: Any) -> Any:
+        begun.append(wanted.blob.digest)
+        if len(begun) == 3:
+            house.cloud.registry(deny=["ecr:UploadLayerPart"])
+        return original(registry, api, wanted, on_bytes)
+
+    monkeypatch.setattr(layers, "AT_ONCE", 1)
+    monkeypatch.setattr(layers, "send_layer", send)
+    with pytest.raises(RunbookError, match=r"An action is denied \(ecr:UploadLayerPart\)"):
+        house.run(**saved)
+    assert house.images() == {}
+    monkeypatch.setattr(layers, "send_layer", original)
+    house.cloud.registry(deny=[])
+    done = house.run(**saved)
+    assert (done.status, house.images()) == ("done", {digest: ["1.0.0"]})
+    sent = [one for one in house.result("f")["calls"] if one["write"] and not one["error_code"]]
+    assert [(one["service"], one["operation"], one["resource"]) for one in sent] == listed
+
+
+def test_a_push_that_was_killed_before_its_manifest_is_published_once(house: House, tmp_path: Path) -> None:
+    digest = making.image(tmp_path / "oci")
+    stopped = house.run(until="3 Publish", mode="apply", run_id="m", image=str(tmp_path / "oci"), tag="1.0.0", approve="push", scan="off")
+    assert stopped.status == "running" and house.images() == {}
+    assert house.apply("m", tmp_path / "oci", tag="1.0.0").status == "done"
+    assert house.images() == {digest: ["1.0.0"]}
+    assert [operation for _, operation, _ in identities(house.result("m"), "calls")] == ["CreateRepository", *["UploadLayer"] * 3, "PutImage"]
+
+
+def test_an_image_that_was_built_anew_meanwhile_does_not_go_on_under_the_old_plan(house: House, tmp_path: Path) -> None:
+    making.image(tmp_path / "oci", b"one")
+    house.run(until="2 Layers", mode="apply", run_id="c", image=str(tmp_path / "oci"), tag="1.0.0", approve="push", scan="off")
+    (tmp_path / "oci").rename(tmp_path / "before")
+    making.image(tmp_path / "oci", b"two")
+    with pytest.raises(RunbookError, match=r"was sha256:\w+ when this run began, and is sha256:\w+ now.*Start a new run"):
+        house.apply("c", tmp_path / "oci", tag="1.0.0")
+    assert house.images() == {}
+
+
+# -- what ends a run before anything is changed -----------------------------------------------------------------
+
+
+def test_an_immutable_tag_ends_the_run_in_preflight_with_both_digests(house: House, tmp_path: Path) -> None:
+    first, second = making.image(tmp_path / "one", b"one"), making.image(tmp_path / "two", b"two")
+    house.apply("a", tmp_path / "one", tag="1.0.0")
+    with pytest.raises(RunbookError, match=rf"immutable and names {first}; this image is {second}"):
+        house.apply("b", tmp_path / "two", tag="1.0.0")
+    assert identities(house.result("b"), "calls") == []
+
+
+def test_a_tag_that_would_become_immutable_by_this_very_run_is_not_moved_either(house: House, tmp_path: Path) -> None:
+    house.made()
+    making.image(tmp_path / "one", b"one")
+    making.image(tmp_path / "two", b"two")
+    house.apply("a", tmp_path / "one", tag="1.0.0", tag_immutability="as_is")
+    with pytest.raises(RunbookError, match="is immutable and names"):
+        house.apply("b", tmp_path / "two", tag="1.0.0")
+    assert house.settings()["imageTagMutability"] == "MUTABLE"
+
+
+def test_a_setting_that_can_never_change_is_told_and_the_push_goes_on(house: House, tmp_path: Path) -> None:
+    house.made()
+    making.image(tmp_path / "oci")
+    done = house.apply("e", tmp_path / "oci", tag="1.0.0", encryption="KMS")
+    text = "\n".join(card.text for card in done.cards)
+    assert done.status == "done" and "can never change" in text and "A repository keeps it for life" in text
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"tag": "latest"}, "The tag latest is refused"),
+        ({"tag": "a b"}, "is no tag"),
+        ({"platform": "linux/s390x"}, "is not in the image"),
+        ({"image": "./nothing"}, "There is no ./nothing"),
+        ({"create_repository": False}, "there is no shop/"),
+        ({"tag_exclusions": "a,b,c,d,e,f"}, "6 tag_exclusions are given, ECR takes 5"),
+        ({"tag_immutability": "as_is", "tag_exclusions": "a"}, "tag_immutability is as_is"),
+        ({"kms_key": "k"}, "kms_key is given, but encryption is as_is"),
+        ({"encryption": "KMS", "kms_key": "11111111-2222-3333-4444-555555555555"}, "NotFound"),
+        ({"visibility": "public"}, "A public repository has no immutability, scan or encryption"),
+    ],
+)
+def test_wrong_input_is_told_in_a_sentence_and_nothing_is_changed(house: House, tmp_path: Path, parameters: dict[str, Any], told: str) -> None:
+    making.image(tmp_path / "oci")
+    with pytest.raises(RunbookError, match=told) as failure:
+        house.apply("w", tmp_path / "oci", **{"tag": "1.0.0", "scan": "as_is", **parameters})
+    assert failure.value.remedy and house.images() == {}
+    assert identities(house.result("w"), "calls") == []
+
+
+def test_no_token_is_in_anything_that_a_run_leaves(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from helpers.ecr.login import Login
+
+    tokens: list[str] = []
+    ask = Login._ask
+
+    def noted(self: Login) -> None:
+        ask(self)
+        tokens.append(self._token)
+
+    monkeypatch.setattr(Login, "_ask", noted)
+    making.image(tmp_path / "oci")
+    house.apply("t", tmp_path / "oci", tag="1.0.0")
+    left = "".join(path.read_text() for path in (house.runs / "t").iterdir() if path.is_file())
+    assert tokens and not any(token in left for token in tokens)
