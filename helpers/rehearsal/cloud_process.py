@@ -166,8 +166,11 @@ class Control:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/_rehearsal/"):
             await self._control(scope, receive, send)
+        elif scope["type"] == "http" and self._images.misdirected(scope["path"]):
+            told = f"The registry of this cloud is at {self._images.registry.endpoint}, the proxyEndpoint of GetAuthorizationToken."
+            await _reply(send, 421, {"errors": [{"code": "UNSUPPORTED", "message": told}]})
         else:
-            await self._inner(scope, receive, send)
+            await self._inner(scope, self._images.cutting(scope, receive), send)
 
     async def _control(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         token = dict(scope["headers"]).get(TOKEN_HEADER.encode(), b"").decode()

@@ -33,6 +33,7 @@ from helpers.rehearsal.login import words_of
 
 if TYPE_CHECKING:
     from helpers.rehearsal.cloud import Cloud
+    from helpers.rehearsal.ecr.scenario import ContainerImages
     from helpers.rehearsal.efs.scenario import FileSystems
     from helpers.rehearsal.eventbridge.scenario import EventScenario
 
@@ -274,8 +275,18 @@ def file_systems(cloud: Cloud, *, fresh: bool = False, **_: Any) -> FileSystems:
     return scenario.ensure(cloud, fresh=fresh)
 
 
+def container_images(cloud: Cloud, *, fresh: bool = False, **_: Any) -> ContainerImages:
+    """Ensure the repositories and images that the runbooks and the notebook on ECR look at."""
+    from helpers.rehearsal.ecr import scenario
+
+    return scenario.ensure(cloud, fresh=fresh)
+
+
 # The scenario of each runbook that has one, by the runbook's name.
-SCENARIOS: dict[str, Callable[..., Scenario | EventScenario | FileSystems]] = {
+SCENARIOS: dict[str, Callable[..., Scenario | EventScenario | FileSystems | ContainerImages]] = {
+    "ecr_lifecycle": container_images,
+    "ecr_push": container_images,
+    "ecr_storage": container_images,
     "efs_credits": file_systems,
     "efs_fleet": file_systems,
     "efs_mount": file_systems,
@@ -299,7 +310,7 @@ EVENT_PARAMETERS = ("event_bus", "rule", "archive")
 
 def options_of(parameters: Mapping[str, Any], scenario: str = "redis_upgrade") -> dict[str, str]:
     """Return the options of a scenario that a run with these parameters needs; what is empty stays the default."""
-    if SCENARIOS.get(scenario) is file_systems:
+    if SCENARIOS.get(scenario) in (container_images, file_systems):
         return {}
     if scenario == "eventbridge_debug":
         return {name: str(parameters[name]) for name in EVENT_PARAMETERS if parameters.get(name)}

@@ -61,9 +61,11 @@ class Faults:
         """Return whether a connection breaks that has brought a layer's bytes from `before` to `now`; that is then done once."""
         with self._lock:
             cut = self._ordered.get("cut")
-            if not cut or not before <= cut["after_bytes"] < now or cut["times"] < 1:
+            if not cut or not before <= cut["after_bytes"] < now:
                 return False
             self._ordered["cut"] = {**cut, "times": cut["times"] - 1}
+            if cut["times"] <= 1:
+                del self._ordered["cut"]
             return True
 
     def vanishes(self, repository: str, size: int) -> bool:

@@ -6,6 +6,8 @@ import collections
 import fnmatch
 import threading
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from helpers.rehearsal.cloud import ACCOUNT, REGION
@@ -36,15 +38,21 @@ def begin(registry: Registry, repository: Repository, image: Image) -> None:
     now = time.time()
     kind = registry.scanning["scanType"]
     image.scan = {"kind": kind, "started_at": now, "ready_at": now + registry.scan_s, "status": "", "why": "", "found": []}
+    if image.packages is not None:
+        _judge(image.scan, image.packages)
+        return
     paths = [registry.blobs.path(part.digest) for part in image.manifest.blobs[1:]]
-    threading.Thread(target=_read, args=(image, image.scan, paths), daemon=True).start()
+    threading.Thread(target=_read, args=(image.scan, paths), daemon=True).start()
 
 
-def _read(image: Image, scan: dict[str, Any], paths: list[Any]) -> None:
+def _read(scan: dict[str, Any], paths: list[Path]) -> None:
     try:
-        there = image.packages if image.packages is not None else packages.installed(paths)
+        _judge(scan, packages.installed(paths))
     except packages.Unreadable:
-        there = {}
+        _judge(scan, {})
+
+
+def _judge(scan: dict[str, Any], there: Mapping[str, str]) -> None:
     found = [(one, version) for name, version in sorted(there.items()) for one in vulnerabilities.of(name, version)]
     scan["found"] = sorted(found, key=lambda pair: (-pair[0].score, pair[0].name))
     scan["status"], scan["why"] = ("done", "") if there else ("UNSUPPORTED_IMAGE", UNSUPPORTED)

@@ -143,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
 
     # Layers
 
-    def start(self, name: str) -> None:
+    def start_layer(self, name: str) -> None:
         """POST blobs/uploads/: mount a layer, or begin one."""
         self._meet("InitiateLayerUpload", name)
         self.registry.find(name)
@@ -156,7 +156,7 @@ class Handler(BaseHTTPRequestHandler):
         upload = self.registry.start_upload(name)
         self._answer(202, b"", self._at_upload(upload))
 
-    def piece(self, name: str, upload: str) -> None:
+    def take_piece(self, name: str, upload: str) -> None:
         """PATCH: take a piece of a layer. ECR answers 201 where the specification has 202.
 
         The Range of the answer stays at the end of the first piece however many follow, so whoever goes on from there is
@@ -168,7 +168,7 @@ class Handler(BaseHTTPRequestHandler):
         coming.first_end = coming.first_end or coming.incoming.size
         self._answer(201, b"", self._at_upload(coming))
 
-    def finish(self, name: str, upload: str) -> None:
+    def end_layer(self, name: str, upload: str) -> None:
         """PUT: take the rest of a layer, and check it against its digest."""
         self._meet("CompleteLayerUpload", name)
         coming = self.registry.upload(name, upload)
@@ -180,7 +180,7 @@ class Handler(BaseHTTPRequestHandler):
             digest, _ = self.registry.finish_upload(coming, [self.query["digest"]])
         self._answer(201, b"", self._at_layer(name, digest))
 
-    def progress(self, name: str, upload: str) -> None:
+    def layer_progress(self, name: str, upload: str) -> None:
         """GET of an upload: how much of it has come, by the end of its first piece."""
         coming = self.registry.upload(name, upload)
         self._answer(204, b"", self._at_upload(coming))
@@ -447,8 +447,8 @@ ROUTES = [
     (re.compile(r"/v2/_catalog"), {"GET": Handler.catalog}),
     (re.compile(rf"/v2/{NAME}/tags/list"), {"GET": Handler.tags}),
     (re.compile(rf"/v2/{NAME}/referrers/(?P<digest>{DIGEST.pattern})"), {"GET": Handler.referrers}),
-    (re.compile(rf"/v2/{NAME}/blobs/uploads/?"), {"POST": Handler.start}),
-    (re.compile(rf"/v2/{NAME}/blobs/uploads/(?P<upload>[0-9a-f-]+)"), {"PATCH": Handler.piece, "PUT": Handler.finish, "GET": Handler.progress}),
+    (re.compile(rf"/v2/{NAME}/blobs/uploads/?"), {"POST": Handler.start_layer}),
+    (re.compile(rf"/v2/{NAME}/blobs/uploads/(?P<upload>[0-9a-f-]+)"), {"PATCH": Handler.take_piece, "PUT": Handler.end_layer, "GET": Handler.layer_progress}),
     (re.compile(rf"/v2/{NAME}/blobs/(?P<digest>{DIGEST.pattern})"), {"GET": Handler.layer, "HEAD": Handler.layer}),
     (
         re.compile(rf"/v2/{NAME}/manifests/(?P<reference>[^/]+)"),

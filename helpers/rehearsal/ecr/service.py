@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from helpers.rehearsal.ecr.registry import Registry
 from helpers.rehearsal.ecr.server import DataPlane
 from helpers.rehearsal.stricter import Answer, Handler
 
+Receive = Callable[[], Awaitable[Any]]
 DIRECTORY = "ecr"
 OPERATIONS = {
     **image_operations.OPERATIONS,
@@ -80,7 +82,50 @@ class Ecr:
         registry.faults.order(orders)
         return {"endpoint": registry.endpoint, "token_lifetime_s": registry.tokens.lifetime_s, "scan_s": registry.scan_s, "faults": registry.faults.ordered, **done}
 
+    def misdirected(self, path: str) -> bool:
+        """Return whether a request to the cloud's own endpoint is one for the registry, which MiniStack would answer from its own state."""
+        from ministack.app import _is_ecr_registry_path
+
+        return _is_ecr_registry_path(path)
+
+    def cutting(self, scope: dict[str, Any], receive: Receive) -> Receive:
+        """Return what receives a request's body: that of UploadLayerPart breaks off where a cut was ordered."""
+        headers = dict(scope.get("headers") or ())
+        if not headers.get(b"x-amz-target", b"").endswith(b".UploadLayerPart") or not self.registry.faults.ordered.get("cut"):
+            return receive
+        start, count = None, 0
+
+        async def counted() -> Any:
+            nonlocal start, count
+            message = await receive()
+            content = message.get("body", b"")
+            # Where the upload is named after the bytes it is too late to know what it has; they are then counted from this part's first.
+            start = self._received(content) if start is None else start
+            before, count = count, count + len(content)
+            # The bytes of a layer are base64 in JSON.
+            if self.registry.faults.cuts(start + before * 3 // 4, start + count * 3 // 4):
+                _abort(scope["client"])
+                raise ConnectionResetError("The connection was ordered to break here.")
+            return message
+
+        return counted
+
+    def _received(self, content: bytes) -> int:
+        """Return how much has come of the upload that the beginning of a request names."""
+        named = re.search(rb'"uploadId": ?"([0-9a-f-]+)"', content)
+        identity = named[1].decode() if named else ""
+        with self.registry.lock:
+            return next((one.uploads[identity].incoming.size for one in self.registry.repositories.values() if identity in one.uploads), 0)
+
     def close(self) -> None:
         """Serve no more, and delete the layers."""
         self._plane.close()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _abort(client: tuple[str, int]) -> None:
+    """Break the connection of a client of this process's event loop, as a network does."""
+    loop = asyncio.get_running_loop()
+    for transport in list(loop._transports.values()):  # type: ignore[attr-defined]
+        if transport.get_extra_info("peername") == client:
+            transport.abort()
