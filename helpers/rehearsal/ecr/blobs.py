@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from helpers.rehearsal.ecr.refusals import Refused
+
 
 class Blobs:
     """The files of a registry: one a digest. `hollow` ones are known by digest and size only, their bytes are nowhere."""
@@ -60,7 +62,7 @@ class Incoming:
 
     def __init__(self, directory: Path) -> None:
         descriptor, name = tempfile.mkstemp(dir=directory)
-        self.path, self.size = Path(name), 0
+        self.path, self.size, self.dropped = Path(name), 0, False
         self._file, self._hash = open(descriptor, "wb", buffering=0), hashlib.sha256()
         self._mark: tuple[int, Any] = (0, self._hash.copy())
 
@@ -70,7 +72,9 @@ class Incoming:
         return f"sha256:{self._hash.hexdigest()}"
 
     def write(self, piece: bytes | memoryview) -> None:
-        """Take a piece; both the hash and the file let other threads run meanwhile."""
+        """Take a piece; both the hash and the file let other threads run meanwhile. Raises `Refused` where it was dropped."""
+        if self.dropped:
+            raise Refused("UploadNotFoundException", "The upload is over: it was ended, or its repository deleted.")
         self._hash.update(piece)
         rest = memoryview(piece)
         while len(rest):
@@ -83,6 +87,8 @@ class Incoming:
 
     def back(self) -> None:
         """Forget what came after the mark: what a broken connection brought counts for nothing."""
+        if self.dropped:
+            return
         self.size, kept = self._mark
         self._hash = kept.copy()
         self._file.truncate(self.size)
@@ -93,6 +99,6 @@ class Incoming:
         self._file.close()
 
     def drop(self) -> None:
-        """Throw away what has come in."""
-        self.close()
+        """Throw away what has come in; whoever is writing meanwhile is refused at the next piece."""
+        self.dropped = True
         self.path.unlink(missing_ok=True)

@@ -228,8 +228,9 @@ class Handler(BaseHTTPRequestHandler):
             if start not in (None, coming.incoming.size):
                 self._refuse_range(coming)
             coming.incoming.mark()
+            pieces = self._pieces()
             try:
-                for piece in self._pieces():
+                for piece in pieces:
                     before = coming.incoming.size
                     coming.incoming.write(piece)
                     if self.registry.faults.cuts(before, coming.incoming.size):
@@ -238,6 +239,10 @@ class Handler(BaseHTTPRequestHandler):
             except (OSError, ConnectionCut, EOFError) as broken:
                 coming.incoming.back()
                 raise ConnectionCut from broken
+            except Refused:
+                self._discard(pieces)
+                self.registry.find(coming.repository)  # whose absence says more
+                raise
 
     def _start_of_piece(self) -> int | None:
         found = re.match(r"(?:bytes )?(\d+)-\d+", self.headers.get("Content-Range", ""))
@@ -410,9 +415,13 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection |= waits
             self._read = True
             return
+        self._discard(self._pieces())
+
+    def _discard(self, pieces: Iterator[memoryview]) -> None:
+        """Read on, so that the client comes to read the answer, but not for ever."""
         until, count = time.monotonic() + DRAIN_S, 0
         with contextlib.suppress(OSError, EOFError, ValueError):
-            for piece in self._pieces():
+            for piece in pieces:
                 count += len(piece)
                 if count > DRAINED or time.monotonic() > until:
                     self.close_connection = True
