@@ -135,7 +135,7 @@ def outside_aws_together(writes: Sequence[tuple[str, str, str, dict[str, Any]]])
             _watch.on_write(call)
     try:
         yield every
-    except Exception as error:
+    except BaseException as error:
         for call in every:
             call.error_code = type(error).__name__
         raise

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.aws import Aws, RunbookError, effect, planning
+from helpers.aws import UNKNOWN, Aws, RunbookError, effect, planning
 from helpers.ecr.content import CHART, Image, short
 from helpers.ecr.ensure_repository import ensure_repository, restore_repository
 from helpers.ecr.publish import Proof, publish_manifests, withdraw
@@ -45,6 +45,19 @@ class Scanned:
     def table(self) -> pd.DataFrame:
         """A row an image; where nothing was scanned, why."""
         return findings_table(self.findings) if self.findings else pd.DataFrame({"scan": [self.verdict]})
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What pulls exactly what was pushed: the command, the address with its tag, and the digest."""
+
+    command: str
+    address: str
+    digest: str
+
+    def table(self) -> pd.DataFrame:
+        """A row each."""
+        return pd.DataFrame([("pull", self.command), ("tag", self.address), ("digest", self.digest)], columns=["what", "value"])
 
 
 def changes(found: Survey) -> pd.DataFrame:
@@ -111,18 +124,18 @@ def findings(aws: Aws, job: Job, found: Survey) -> Scanned:
     return Scanned(every, judge(every, job.scan_threshold))
 
 
-def pull(aws: Aws, job: Job, found: Survey) -> pd.DataFrame:
-    """The command that pulls exactly what was pushed, the same by its tag, and the digest."""
+def pull(aws: Aws, job: Job, found: Survey) -> Pull:
+    """How to pull what was pushed; a plan that would make the repository does not know its address."""
     repository = describe(aws, job.repository, job.settings.visibility) if not planning() else found.repository
     if repository is None:
-        return pd.DataFrame({"pull": ["known once the repository is made"]})
-    rows = [("pull", pull_command(found.kind, found.version, repository.uri, found.plan.digest)), ("tag", f"{repository.uri}:{found.plan.tag}"), ("digest", found.plan.digest)]
-    return pd.DataFrame(rows, columns=["what", "value"])
+        return Pull(UNKNOWN, UNKNOWN, found.plan.digest)
+    return Pull(pull_command(found.kind, found.version, repository.uri, found.plan.digest), f"{repository.uri}:{found.plan.tag}", found.plan.digest)
 
 
-def measured(found: Survey, layers: Layers, scanned: Scanned) -> dict[str, Any]:
-    """The run's figures: the digest, bytes sent and sent again, layers by what became of them, findings."""
+def measured(found: Survey, layers: Layers, scanned: Scanned, pulled: Pull) -> dict[str, Any]:
+    """The run's figures: what pulls it, the digest, bytes sent and sent again, layers by what became of them, findings."""
     return {
+        "pull": pulled.command,
         "digest": found.plan.digest,
         "tag": found.plan.tag,
         "bytes_sent": layers.sent,

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from helpers import runbook
-from helpers.aws import calls
+from helpers.aws import calls, connect
 from helpers.ecr import push_survey
+from helpers.ecr.push import push
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
 
@@ -47,6 +48,10 @@ class House:
 
     def apply(self, run_id: str, folder: Path, **parameters: Any) -> Any:
         return self.run(**{"mode": "apply", "run_id": run_id, "image": str(folder), "approve": "push", "scan": "off", **parameters})
+
+    def push(self, folder: Path, tag: str) -> str:
+        """Push without a run, as somebody else does; returns the digest."""
+        return push(connect(), str(folder), self.repository, tag).plan.digest
 
     def rollback(self, run_id: str) -> Any:
         return runbook.rollback(run_id, approve="rollback")

@@ -1,0 +1,27 @@
+"""ECR: pushes that prove themselves."""
+
+from helpers.ecr.content import Image
+from helpers.ecr.publish import Proof, verify
+from helpers.ecr.push import Pushed, push
+from helpers.ecr.push_plan import PushPlan, plan_push
+from helpers.ecr.repository import Repository, Settings
+from helpers.ecr.scan import Findings, await_findings
+from helpers.ecr.source import open_image
+from helpers.ecr.tags import Tag, choose_tag
+
+__all__ = [
+    "Findings",
+    "Image",
+    "Proof",
+    "PushPlan",
+    "Pushed",
+    "Repository",
+    "Settings",
+    "Tag",
+    "await_findings",
+    "choose_tag",
+    "open_image",
+    "plan_push",
+    "push",
+    "verify",
+]
