@@ -12,7 +12,9 @@ from helpers import runbook
 from helpers.aws import RunbookError
 from helpers.ecr import layers
 from helpers.ecr.push_policy import POLICY
+from helpers.rehearsal import scenario
 from tests.ecr import making
+from tests.ecr.test_scan import packages
 from tests.ecr_push.conftest import House
 
 pytestmark = pytest.mark.timeout(180)
@@ -316,3 +318,69 @@ def test_no_token_is_in_anything_that_a_run_leaves(house: House, tmp_path: Path,
     house.apply("t", tmp_path / "oci", tag="1.0.0")
     left = "".join(path.read_text() for path in (house.runs / "t").iterdir() if path.is_file())
     assert tokens and not any(token in left for token in tokens)
+
+
+# -- scans, charts and the rehearsal ----------------------------------------------------------------------------
+
+
+def test_findings_at_the_threshold_fail_the_run_and_a_roll_back_takes_the_image_away(house: House, tmp_path: Path) -> None:
+    making.image(tmp_path / "oci", packages())
+    with pytest.raises(RunbookError, match="2 critical.*at CRITICAL or above"):
+        house.apply("s", tmp_path / "oci", tag="1.0.0", scan="basic", scan_threshold="CRITICAL")
+    assert len(house.images()) == 1 and house.result("s")["status"] == "failed"
+    house.rollback("s")
+    assert house.images() == {}
+
+
+def test_enhanced_scans_need_a_gate_of_their_own_as_they_are_the_whole_registrys(house: House, tmp_path: Path) -> None:
+    making.image(tmp_path / "oci", packages())
+    try:
+        with pytest.raises(RunbookError, match="Gate 'registry' is not approved"):
+            house.apply("e", tmp_path / "oci", tag="1.0.0", scan="enhanced")
+        done = house.apply("e", tmp_path / "oci", tag="1.0.0", scan="enhanced", approve="registry,push")
+        assert done.status == "done" and house.result("e")["metrics"]["findings"]["CRITICAL"] == 2
+        house.rollback("e")
+        assert house.ecr.get_registry_scanning_configuration()["scanningConfiguration"] == {"scanType": "BASIC", "rules": []}
+    finally:
+        house.ecr.put_registry_scanning_configuration(scanType="BASIC", rules=[])
+
+
+def test_an_image_that_was_there_and_never_scanned_is_scanned_now(house: House, tmp_path: Path) -> None:
+    house.made(imageTagMutability="IMMUTABLE")
+    making.image(tmp_path / "oci", packages())
+    house.push(tmp_path / "oci", "1.0.0")
+    asked = {"image": str(tmp_path / "oci"), "tag": "1.0.0", "scan": "basic"}
+    house.run(mode="plan", run_id="n", **asked)
+    assert [operation for _, operation, _ in identities(house.result("n"), "plan")] == ["PutImageScanningConfiguration", "StartImageScan"]
+    house.run(mode="apply", run_id="n", **asked)
+    assert house.result("n")["metrics"]["findings"]["CRITICAL"] == 2
+
+
+def test_each_image_of_an_index_is_scanned(house: House, tmp_path: Path) -> None:
+    making.multi(tmp_path / "oci")
+    house.apply("i", tmp_path / "oci", tag="1.0.0", scan="basic")
+    scanned = [call["parameters"]["imageId"]["imageDigest"] for call in house.result("i")["calls"] if call["operation"] == "DescribeImageScanFindings"]
+    assert len(set(scanned)) == 2
+
+
+def test_a_chart_goes_through_and_is_not_scanned(house: House, tmp_path: Path) -> None:
+    done = house.apply("h", making.chart(tmp_path / "demo"), scan="basic")
+    text = "\n".join(card.text for card in done.cards)
+    assert "a chart holds no packages to scan" in text and "holds the chart demo" in text
+    assert house.result("h")["metrics"]["pull"] == f"helm pull oci://{house.settings()['repositoryUri']} --version 0.3.0+build.5"
+
+
+def test_a_token_of_a_local_cloud_is_not_sent_to_the_public_registry(house: House, tmp_path: Path) -> None:
+    making.image(tmp_path / "oci")
+    with pytest.raises(RunbookError, match="so its token is not sent to https://public.ecr.aws"):
+        house.apply("u", tmp_path / "oci", tag="1.0.0", visibility="public", tag_immutability="as_is", scan="as_is")
+
+
+@pytest.mark.parametrize("sample", ["image", "chart"])
+def test_the_rehearsal_pushes_its_samples(house: House, sample: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = scenario.SCENARIOS["ecr_push"](house.cloud)
+    monkeypatch.setenv("RUNBOOK_SAMPLES", str(made.samples))
+    monkeypatch.setenv("RUNBOOK_LOCAL_CLOUD", str(house.runs / sample))
+    done = house.run(mode="rehearse", run_id=sample, image=f"$RUNBOOK_SAMPLES/{sample}", repository="foo-repository", scan_threshold="CRITICAL")
+    assert done.status == "done" and done.metrics["digest"] in {one["imageDigest"] for one in house.ecr.describe_images(repositoryName="foo-repository")["imageDetails"]}
+    assert sample == "chart" or "mount from shop/base" in "\n".join(card.text for card in done.cards)
