@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from helpers.aws import RunbookError
 from helpers.aws.errors import error_code
 from helpers.ecr.content import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Image, digest_of, short
 from helpers.ecr.push_plan import PushPlan, Put, images, tagged
+from helpers.ecr.tables import table
 from helpers.ecr.wire import Registry
 from helpers.ecr.words import explain_ecr
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ACCEPTED = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 
@@ -36,7 +38,7 @@ class Proof:
             ("sha256 of the manifest, read by its tag", self.digest), ("bytes of the manifest", self.bytes), ("media type", self.media_type),
             ("size as ECR counts it, MB", round(self.size / 1e6, 2)), ("tags", ", ".join(self.tags)), ("pushed at", self.pushed_at),
         ]  # fmt: skip
-        return pd.DataFrame(rows, columns=["what", "read back"])
+        return table(rows, ["what", "read back"])
 
 
 def publish_manifests(client: Any, image: Image, plan: PushPlan) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from helpers.aws import Aws, RunbookError, calls
 from helpers.ecr.content import CHART, Image, short
@@ -15,9 +14,13 @@ from helpers.ecr.publish import Proof, conflict, publish_manifests, verify
 from helpers.ecr.push_plan import MOUNT, Layer, PushPlan, available, plan_push
 from helpers.ecr.repository import Repository, client_of, describe
 from helpers.ecr.source import open_image
+from helpers.ecr.tables import table
 from helpers.ecr.tags import choose_tag
 from helpers.ecr.wire import Registry
 from helpers.ecr.words import explain_ecr
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PLANNED = "planned"
 
@@ -41,7 +44,7 @@ class Layers:
     def table(self) -> pd.DataFrame:
         """A row a layer: digest, how it came there, its bytes, the bytes sent, breaks of the connection, seconds."""
         rows = [(short(one.digest), one.how, one.size, one.sent, one.cuts, round(one.seconds, 2)) for one in self.rows]
-        return pd.DataFrame(rows, columns=["layer", "how", "bytes", "sent", "breaks", "seconds"])
+        return table(rows, ["layer", "how", "bytes", "sent", "breaks", "seconds"])
 
 
 @dataclass(frozen=True)

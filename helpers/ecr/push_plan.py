@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from helpers.aws import Aws
 from helpers.aws.errors import error_code
 from helpers.ecr.content import Blob, Image, short
 from helpers.ecr.login import PRIVATE
 from helpers.ecr.repository import Repository, client_of
+from helpers.ecr.tables import table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 THERE, MOUNT, UPLOAD = "there", "mount", "upload"
 MOST_DIGESTS = 100  # a call, https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchCheckLayerAvailability.html
@@ -88,7 +90,7 @@ class PushPlan:
         rows = [(kinds.get(number, "layer") if len(self.manifests) == 1 else "blob", short(one.digest), one.size, f"mount from {one.source}" if one.source else one.action) for number, one in enumerate(self.layers)]
         rows += [(f"manifest {one.platform}".strip(), short(one.digest), one.size, THERE if one.there else "put") for one in self.manifests]
         rows.append((f"tag {self.tag}", short(self.digest), None, THERE if self.tag_now == self.digest else f"moves from {short(self.tag_now)}" if self.tag_now else "new"))
-        return pd.DataFrame(rows, columns=["what", "digest", "bytes", "action"]).astype({"bytes": "Int64"})
+        return table(rows, ["what", "digest", "bytes", "action"]).astype({"bytes": "Int64"})
 
 
 def plan_push(aws: Aws, name: str, tag: str, image: Image, repository: Repository | None, visibility: str = PRIVATE) -> PushPlan:

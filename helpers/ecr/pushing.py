@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from helpers.aws import UNKNOWN, Aws, RunbookError, effect, planning
 from helpers.ecr.content import CHART, Image, short
@@ -17,7 +15,11 @@ from helpers.ecr.push_plan import PushPlan
 from helpers.ecr.push_survey import Job, Survey, image_of, job_of, survey
 from helpers.ecr.repository import Repository, client_of, describe, drift_table
 from helpers.ecr.scan import SEVERITIES, Findings, await_findings, findings_table, judge
+from helpers.ecr.tables import table
 from helpers.ecr.words import explain_ecr
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Done", "Scanned", "begin_scans", "changes", "findings", "from_parameters", "measured", "publish", "pull", "push_layers", "settings", "survey", "verify"]
 
@@ -32,7 +34,7 @@ class Done:
 
     def table(self) -> pd.DataFrame:
         """A row a thing that was done."""
-        return pd.DataFrame({"done": list(self.rows) or ["nothing: it was so already"]})
+        return table([(one,) for one in list(self.rows) or ["nothing: it was so already"]], ["done"])
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Scanned:
 
     def table(self) -> pd.DataFrame:
         """A row an image; where nothing was scanned, why."""
-        return findings_table(self.findings) if self.findings else pd.DataFrame({"scan": [self.verdict]})
+        return findings_table(self.findings) if self.findings else table([(one,) for one in [self.verdict]], ["scan"])
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Pull:
 
     def table(self) -> pd.DataFrame:
         """A row each."""
-        return pd.DataFrame([("pull", self.command), ("tag", self.address), ("digest", self.digest)], columns=["what", "value"])
+        return table([("pull", self.command), ("tag", self.address), ("digest", self.digest)], ["what", "value"])
 
 
 def changes(found: Survey) -> pd.DataFrame:

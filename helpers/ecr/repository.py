@@ -8,13 +8,15 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from helpers.aws import Aws, Check, RunbookError
 from helpers.aws.errors import error_code
 from helpers.ecr.login import PRIVATE, PUBLIC, PUBLIC_REGION
+from helpers.ecr.tables import table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AS_IS = "as_is"
 IMMUTABLE, MUTABLE = "immutable", "mutable"
@@ -140,7 +142,7 @@ def compare(wanted: Settings, now: Repository | None, registry: tuple[str, tuple
 
 def drift_table(rows: Iterable[Drift]) -> pd.DataFrame:
     """The settings as a DataFrame: setting, now, wanted, verdict, by."""
-    return pd.DataFrame([(one.setting, one.now, one.wanted, one.verdict, one.operation) for one in rows], columns=["setting", "now", "wanted", "verdict", "by"])
+    return table([(one.setting, one.now, one.wanted, one.verdict, one.operation) for one in rows], ["setting", "now", "wanted", "verdict", "by"])
 
 
 def drift_checks(rows: Iterable[Drift]) -> list[Check]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from helpers.aws import RunbookError, wait
 from helpers.aws.errors import error_code
 from helpers.ecr.content import short
+from helpers.ecr.tables import table
 from helpers.ecr.words import explain_ecr
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL", "UNDEFINED")
 OF_NO_RANK = {"UNTRIAGED": "UNDEFINED"}  # enhanced scans call it so
@@ -89,7 +91,7 @@ def judge(every: Sequence[Findings], threshold: str) -> str:
 def findings_table(every: Sequence[Findings]) -> pd.DataFrame:
     """A row an image: digest, how its scan ended, and the number of findings of each severity."""
     rows = [(short(one.digest), one.status, *(one.counts.get(name, 0) for name in SEVERITIES)) for one in every]
-    return pd.DataFrame(rows, columns=["image", "scan", *(name.lower() for name in SEVERITIES)])
+    return table(rows, ["image", "scan", *(name.lower() for name in SEVERITIES)])
 
 
 def _ask(client: Any, repository: str, digest: str, **more: Any) -> dict[str, Any] | None:
