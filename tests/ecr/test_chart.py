@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import tarfile
@@ -16,8 +15,8 @@ from helpers.ecr.chart import annotations, metadata, read_chart
 from helpers.ecr.content import HELM_CONFIG
 from helpers.ecr.source import open_image
 from tests.ecr import making
+from tests.rehearsal.ecr.test_conformance import HELM, needs_helm
 
-HELM = os.environ.get("HELM") or shutil.which("helm")
 # What Helm 4.1.4 wrote as the config of tests/ecr/making.py's chart.
 CONFIG = (
     '{"name":"demo","home":"https://example.com/home","sources":["https://example.com/src"],"version":"0.3.0+build.5",'
@@ -84,10 +83,10 @@ def test_a_chart_yaml_that_helm_would_not_take_is_told_in_a_sentence(text: str, 
     assert "helm lint" in failure.value.remedy
 
 
-@pytest.mark.skipif(not HELM, reason="Helm is not installed: name it in the variable HELM")
+@needs_helm
 def test_helm_itself_packs_the_same_files_and_the_artefact_has_helms_config(tmp_path: Path) -> None:
     folder = making.chart(tmp_path / "demo")
-    subprocess.run([HELM, "package", folder, "--destination", tmp_path], check=True, capture_output=True, timeout=60)
+    subprocess.run([str(HELM), "package", folder, "--destination", tmp_path], check=True, capture_output=True, timeout=60)
     by_helm = next(tmp_path.glob("demo-*.tgz"))
     with tarfile.open(by_helm) as theirs, tarfile.open(read_chart(folder).blobs[1].path) as ours:
         assert theirs.getnames() == ours.getnames()

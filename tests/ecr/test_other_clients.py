@@ -6,7 +6,6 @@ import base64
 import gzip
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,10 +16,8 @@ from helpers.ecr.push import push
 from helpers.ecr.source import open_image
 from tests.ecr import making
 from tests.ecr.conftest import Account
+from tests.rehearsal.ecr.test_conformance import HELM, SKOPEO, needs_helm, needs_skopeo
 
-SKOPEO, HELM = shutil.which("skopeo"), os.environ.get("HELM") or shutil.which("helm")
-with_skopeo = pytest.mark.skipif(not SKOPEO, reason="skopeo is not installed (.ci/debian_packages installs it)")
-with_helm = pytest.mark.skipif(not HELM, reason="Helm is not installed: name it in the variable HELM")
 
 
 @pytest.fixture
@@ -33,13 +30,13 @@ def login(account: Account, tmp_path: Path) -> tuple[str, Path]:
 
 
 def skopeo(login: tuple[str, Path], *arguments: str) -> str:
-    command = [SKOPEO or "", "--insecure-policy", *arguments[:1], "--authfile", str(login[1]), *arguments[1:]]
+    command = [str(SKOPEO), "--insecure-policy", *arguments[:1], "--authfile", str(login[1]), *arguments[1:]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@with_skopeo
+@needs_skopeo
 def test_skopeo_inspects_what_was_pushed(account: Account, tmp_path: Path, login: tuple[str, Path]) -> None:
     digest = making.image(tmp_path / "oci")
     push(account.aws, str(tmp_path / "oci"), account.repository, "1.0.0")
@@ -49,7 +46,7 @@ def test_skopeo_inspects_what_was_pushed(account: Account, tmp_path: Path, login
     assert making.digest(raw.encode()) == digest
 
 
-@with_skopeo
+@needs_skopeo
 def test_skopeo_copies_back_what_was_pushed_byte_for_byte(account: Account, tmp_path: Path, login: tuple[str, Path]) -> None:
     layout, digest = making.multi(tmp_path / "oci")
     push(account.aws, str(layout.folder), account.repository, "1.0.0")
@@ -62,7 +59,7 @@ def test_skopeo_copies_back_what_was_pushed_byte_for_byte(account: Account, tmp_
         assert making.digest(Path(blob.path).read_bytes()) == blob.digest
 
 
-@with_skopeo
+@needs_skopeo
 def test_a_push_by_skopeo_and_one_by_us_of_the_same_layout_give_the_same_digest(account: Account, tmp_path: Path, login: tuple[str, Path]) -> None:
     # Really gzipped: skopeo compresses, and so renames, a layer that is not.
     digest = making.image(tmp_path / "oci", gzip.compress(making.tar_of({"a": os.urandom(100_000)}), mtime=0))
@@ -72,7 +69,7 @@ def test_a_push_by_skopeo_and_one_by_us_of_the_same_layout_give_the_same_digest(
     assert done.layers.rows == ()
 
 
-@with_skopeo
+@needs_skopeo
 def test_skopeo_reads_an_archive_of_docker_save_as_we_pushed_it(account: Account, tmp_path: Path, login: tuple[str, Path]) -> None:
     layer = making.tar_of({"a": b"a" * 10_000})
     push(account.aws, str(making.docker_save(tmp_path / "web.tar", [layer])), account.repository, "1.0.0")
@@ -83,12 +80,12 @@ def test_skopeo_reads_an_archive_of_docker_save_as_we_pushed_it(account: Account
 
 def helm(login: tuple[str, Path], home: Path, *arguments: str) -> str:
     environment = {**os.environ, "HELM_REGISTRY_CONFIG": str(login[1]), "HOME": str(home), "HELM_CACHE_HOME": str(home / "cache")}
-    done = subprocess.run([HELM or "", *arguments], capture_output=True, text=True, timeout=60, env=environment, cwd=home)
+    done = subprocess.run([str(HELM), *arguments], capture_output=True, text=True, timeout=60, env=environment, cwd=home)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
-@with_helm
+@needs_helm
 @pytest.mark.parametrize("packed", [False, True])
 def test_helm_pulls_a_chart_that_we_pushed(account: Account, tmp_path: Path, login: tuple[str, Path], packed: bool) -> None:
     folder = making.chart(tmp_path / "demo")
@@ -103,9 +100,9 @@ def test_helm_pulls_a_chart_that_we_pushed(account: Account, tmp_path: Path, log
     assert "version: 0.3.0+build.5" in helm(login, tmp_path, "show", "chart", str(pulled))
 
 
-@with_helm
+@needs_helm
 def test_a_push_by_helm_and_one_by_us_of_the_same_archive_give_the_same_digest(account: Account, tmp_path: Path, login: tuple[str, Path]) -> None:
-    subprocess.run([HELM or "", "package", making.chart(tmp_path / "demo"), "--destination", tmp_path], check=True, capture_output=True, timeout=60)
+    subprocess.run([str(HELM), "package", making.chart(tmp_path / "demo"), "--destination", tmp_path], check=True, capture_output=True, timeout=60)
     packed = next(tmp_path.glob("demo-*.tgz"))
     account.ecr.create_repository(repositoryName=f"{account.repository}/demo")
     told = helm(login, tmp_path, "push", str(packed), f"oci://{login[0]}/{account.repository}", "--plain-http")

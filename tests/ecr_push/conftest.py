@@ -17,6 +17,7 @@ from helpers.ecr import push_survey
 from helpers.ecr.push import push
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
+from tests.ecr.conftest import cloud  # noqa: F401 - a fixture
 
 NOTEBOOK = Path(__file__).parents[2] / "runbooks" / "ecr_push.ipynb"
 
@@ -71,15 +72,6 @@ class House:
 
     def settings(self) -> dict[str, Any]:
         return dict(self.ecr.describe_repositories(repositoryNames=[self.repository])["repositories"][0])
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clouds.Cloud]:
-    directory = tmp_path_factory.mktemp("cloud")
-    try:
-        yield clouds.up(directory)
-    finally:
-        clouds.down(directory)
 
 
 @pytest.fixture
