@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from helpers.aws.waiting import SHOWN_AFTER, tqdm
-from helpers.ecr.content import Blob, changed, short
+from helpers.ecr.content import Blob, changed
 from helpers.ecr.parts import MIB, Api, send_in_parts
 from helpers.ecr.wire import CUT, Registry
 

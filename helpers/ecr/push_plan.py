@@ -14,7 +14,7 @@ from helpers.aws import Aws
 from helpers.aws.errors import error_code
 from helpers.ecr.content import Blob, Image, short
 from helpers.ecr.login import PRIVATE
-from helpers.ecr.repository import Repository, client_of
+from helpers.ecr.repository import Repository, client_of, encryption_of
 from helpers.ecr.tables import table
 
 if TYPE_CHECKING:
@@ -85,20 +85,22 @@ class PushPlan:
         return f"Of {len(self.layers)} blobs {counts[THERE]} are there, {counts[MOUNT]} are mounted, {counts[UPLOAD]} are uploaded: {self.bytes / 1e6:,.1f} MB{time}.{moved}"
 
     def table(self) -> pd.DataFrame:
-        """A row a blob and a manifest: what, digest, bytes, action."""
-        kinds = {0: "config"}
-        rows = [(kinds.get(number, "layer") if len(self.manifests) == 1 else "blob", short(one.digest), one.size, f"mount from {one.source}" if one.source else one.action) for number, one in enumerate(self.layers)]
-        rows += [(f"manifest {one.platform}".strip(), short(one.digest), one.size, THERE if one.there else "put") for one in self.manifests]
-        rows.append((f"tag {self.tag}", short(self.digest), None, THERE if self.tag_now == self.digest else f"moves from {short(self.tag_now)}" if self.tag_now else "new"))
-        return table(rows, ["what", "digest", "bytes", "action"]).astype({"bytes": "Int64"})
+        """A row a blob, a manifest and the tag: what, digest, bytes, action."""
+        alone = len(self.manifests) == 1
+        kinds = ["config" if alone else "blob", *["layer" if alone else "blob"] * len(self.layers)]
+        rows = [(kind, short(one.digest), f"{one.size:,}", f"mount from {one.source}" if one.source else one.action) for kind, one in zip(kinds, self.layers, strict=False)]
+        rows += [(f"manifest {one.platform}".strip(), short(one.digest), f"{one.size:,}", THERE if one.there else "put") for one in self.manifests]
+        moves = f"moves from {short(self.tag_now)}" if self.tag_now else "new"
+        rows.append((f"tag {self.tag}", short(self.digest), "", THERE if self.tag_now == self.digest else moves))
+        return table(rows, ["what", "digest", "bytes", "action"])
 
 
-def plan_push(aws: Aws, name: str, tag: str, image: Image, repository: Repository | None, visibility: str = PRIVATE) -> PushPlan:
-    """The plan of a push; `repository` is None where it is still to be made."""
+def plan_push(aws: Aws, name: str, tag: str, image: Image, repository: Repository | None, visibility: str = PRIVATE, encryption: tuple[str, str] = ("AES256", "")) -> PushPlan:
+    """The plan of a push; `repository` is None where it is still to be made, with this `encryption`: its type and its key."""
     client = client_of(aws, visibility)
     there = available(client, name, [blob.digest for blob in image.blobs]) if repository else set()
     absent = [blob for blob in image.blobs if blob.digest not in there]
-    sources = _sources(client, name, absent, repository) if visibility == PRIVATE and absent else {}
+    sources = _sources(client, name, absent, (repository.encryption, repository.kms_key) if repository else encryption) if visibility == PRIVATE and absent else {}
     known = images(client, name, [one.digest for one in image.manifests]) if repository else {}
     layers = tuple(
         Layer(blob.digest, blob.size, blob.media_type, THERE if blob.digest in there else MOUNT if blob.digest in sources else UPLOAD, sources.get(blob.digest, ""))
@@ -141,7 +143,7 @@ def tagged(client: Any, name: str, tag: str) -> str:
         return ""
 
 
-def _sources(client: Any, name: str, absent: Sequence[Blob], repository: Repository | None) -> dict[str, str]:
+def _sources(client: Any, name: str, absent: Sequence[Blob], encryption: tuple[str, str]) -> dict[str, str]:
     """The repositories that layers can be mounted from: of the same encryption, where the registry mounts at all."""
     try:
         if client.get_account_setting(name="BLOB_MOUNTING")["value"] != "ENABLED":
@@ -152,8 +154,7 @@ def _sources(client: Any, name: str, absent: Sequence[Blob], repository: Reposit
         if error_code(error):
             return {}
         raise
-    asked = (repository.encryption, repository.kms_key) if repository else ("AES256", "")
-    others = [one for one in others if (one.get("encryptionConfiguration", {}).get("encryptionType", "AES256"), one.get("encryptionConfiguration", {}).get("kmsKey", "")) == asked]
+    others = [one for one in others if encryption_of(one) == encryption]
     found: dict[str, str] = {}
     for other in sorted(others, key=lambda one: _distance(name, one["repositoryName"]))[:MOST_SOURCES]:
         missing = [blob.digest for blob in absent if blob.digest not in found]

@@ -91,7 +91,7 @@ def survey(aws: Aws, job: Job) -> Survey:
         repository = describe(aws, job.repository, job.settings.visibility)
         rules = scanning(aws.client("ecr"), job.repository) if private and repository is None else ("BASIC", ())
         drift = compare(job.settings, repository, rules)
-        plan = plan_push(aws, job.repository, tag.name, image, repository, job.settings.visibility)
+        plan = plan_push(aws, job.repository, tag.name, image, repository, job.settings.visibility, job.settings.made_with)
         scans = _scans(job, repository, rules) if private else OFF
         to_scan, to_begin = _scannable(aws, image, plan, scans)
         checks = [

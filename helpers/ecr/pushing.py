@@ -106,8 +106,10 @@ def verify(aws: Aws, job: Job, found: Survey) -> Proof | Done:
 
 
 @effect()
-def begin_scans(aws: Aws, job: Job, found: Survey) -> Done:
+def begin_scans(aws: Aws, job: Job, found: Survey) -> Done | None:
     """Start the scan of images that were there before and were never scanned; new ones are scanned as they come."""
+    if not found.to_begin:
+        return None
     for digest in found.to_begin:
         try:
             aws.client("ecr").start_image_scan(repositoryName=job.repository, imageId={"imageDigest": digest})

@@ -45,6 +45,11 @@ class Settings:
             return ""
         return self.tag_immutability.upper() + ("_WITH_EXCLUSION" if self.exclusions else "")
 
+    @property
+    def made_with(self) -> tuple[str, str]:
+        """The type of encryption and the key that a repository is made with."""
+        return ("AES256" if self.encryption == AS_IS else self.encryption), self.kms_key
+
 
 @dataclass(frozen=True)
 class Repository:
@@ -109,11 +114,14 @@ def describe(aws: Aws, name: str, visibility: str = PRIVATE) -> Repository | Non
     if visibility == PUBLIC:
         return Repository(name, found["repositoryUri"], PUBLIC)
     scan_type, rules = scanning(client, name)
-    encryption = found.get("encryptionConfiguration", {})
-    return Repository(
-        name, found["repositoryUri"], PRIVATE, found["imageTagMutability"], _filters(found), found.get("imageScanningConfiguration", {}).get("scanOnPush", False),
-        encryption.get("encryptionType", "AES256"), encryption.get("kmsKey", ""), scan_type, rules,
-    )  # fmt: skip
+    scans = found.get("imageScanningConfiguration", {}).get("scanOnPush", False)
+    return Repository(name, found["repositoryUri"], PRIVATE, found["imageTagMutability"], _filters(found), scans, *encryption_of(found), scan_type, rules)
+
+
+def encryption_of(described: dict[str, Any]) -> tuple[str, str]:
+    """The type of encryption and the key of a repository as DescribeRepositories tells them; AES256 has no key."""
+    told = described.get("encryptionConfiguration", {})
+    return told.get("encryptionType", "AES256"), told.get("kmsKey", "")
 
 
 def scanning(client: Any, name: str) -> tuple[str, tuple[str, ...]]:
@@ -134,7 +142,7 @@ def compare(wanted: Settings, now: Repository | None, registry: tuple[str, tuple
         asked = Repository("", "", scan_type=registry[0], rules=registry[1])
         rows = [Drift("repository", "none", "there", CHANGED, CREATE), Drift("visibility", "none", PRIVATE, CHANGED)]
         rows.append(Drift("tag immutability", "none", _told(wanted.mutability or asked.mutability, wanted.exclusions), CHANGED))
-        rows.append(Drift("encryption", "none", " ".join(filter(None, [_encryption(wanted), wanted.kms_key])), CHANGED))
+        rows.append(Drift("encryption", "none", " ".join(filter(None, wanted.made_with)), CHANGED))
         return [*rows, _scan(wanted, asked, created=True)]
     rows = [Drift("repository", "there", "there", SAME), Drift("visibility", now.visibility, wanted.visibility, SAME)]
     return [*rows, _tags(wanted, now), _encrypted(wanted, now), _scan(wanted, now)]
@@ -155,7 +163,7 @@ def creation(name: str, wanted: Settings) -> dict[str, Any]:
     """The parameters of CreateRepository."""
     if wanted.visibility == PUBLIC:
         return {"repositoryName": name}
-    encryption = {"encryptionType": _encryption(wanted), **({"kmsKey": wanted.kms_key} if wanted.kms_key else {})}
+    encryption = {"encryptionType": wanted.made_with[0], **({"kmsKey": wanted.kms_key} if wanted.kms_key else {})}
     return {
         "repositoryName": name, "imageScanningConfiguration": {"scanOnPush": wanted.scan == BASIC}, "encryptionConfiguration": encryption,
         **mutability_parameters(wanted.mutability or "MUTABLE", wanted.exclusions),
@@ -192,10 +200,6 @@ def _refuse_contradictions(wanted: Settings) -> None:
 def _told(mutability: str, exclusions: Iterable[str]) -> str:
     names = ", ".join(exclusions)
     return mutability.partition("_")[0].lower() + (f" but for {names}" if names else "")
-
-
-def _encryption(wanted: Settings) -> str:
-    return "AES256" if wanted.encryption == AS_IS else wanted.encryption
 
 
 def _tags(wanted: Settings, now: Repository) -> Drift:

@@ -261,6 +261,27 @@ def test_a_setting_that_can_never_change_is_told_and_the_push_goes_on(house: Hou
     assert done.status == "done" and "can never change" in text and "A repository keeps it for life" in text
 
 
+def test_a_key_that_is_disabled_ends_the_run_before_anything_is_sent(house: House, tmp_path: Path) -> None:
+    kms = scenario.Access(house.cloud.environment()).client("kms")
+    key = kms.create_key()["KeyMetadata"]
+    house.made(encryptionConfiguration={"encryptionType": "KMS", "kmsKey": key["Arn"]})
+    kms.disable_key(KeyId=key["KeyId"])
+    making.image(tmp_path / "oci")
+    with pytest.raises(RunbookError, match=r"is Disabled\. Nothing was changed.*Enable it"):
+        house.apply("d", tmp_path / "oci", tag="1.0.0")
+    assert identities(house.result("d"), "calls") == []
+
+
+def test_an_archived_image_ends_the_run_as_nobody_could_pull_it(house: House, tmp_path: Path) -> None:
+    house.made()
+    digest = making.image(tmp_path / "oci")
+    house.push(tmp_path / "oci", "1.0.0")
+    house.ecr.update_image_storage_class(repositoryName=house.repository, imageId={"imageDigest": digest}, targetStorageClass="ARCHIVE")
+    with pytest.raises(RunbookError, match=r"is there, but archived.*update-image-storage-class"):
+        house.apply("z", tmp_path / "oci", tag="1.0.0", tag_immutability="as_is")
+    assert identities(house.result("z"), "calls") == []
+
+
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
