@@ -27,6 +27,8 @@ FACTS_FILE = "cloud.json"
 LOG_FILE = "cloud.log"
 # What a client of this cloud trusts: its own certificate authority, and the usual ones.
 BUNDLE_FILE = "certificates.pem"
+# What a scenario made to be pushed: an OCI layout `image` and a Helm chart `chart`.
+SAMPLES = "samples"
 # Asked for by every control request, so that no web page open on this machine can send one.
 TOKEN_HEADER = "x-rehearsal-token"
 

@@ -82,7 +82,7 @@ def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path) ->
     cloud = _known(run_directory) or clouds.attach(SHARED) or _start(run_directory / "cloud")
     _seed(cloud, scenario_of(runbook), parameters, fresh=not _has_begun(run_directory))
     store.write_json(run_directory / RECORD, {"cloud": str(cloud.directory), "runbook": runbook})
-    return {**cloud.environment(), **_no_proxy(), "RUNBOOK_LOCAL_CLOUD": str(run_directory), "RUNBOOK_SAMPLES": str(cloud.directory / "samples")}
+    return {**cloud.environment(), **_no_proxy(), "RUNBOOK_LOCAL_CLOUD": str(run_directory), "RUNBOOK_SAMPLES": str(cloud.directory / clouds.SAMPLES)}
 
 
 def defaults(runbook: str) -> dict[str, str]:

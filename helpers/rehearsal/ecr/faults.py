@@ -48,6 +48,8 @@ class Faults:
         with self._lock:
             if self._ordered.get("throttle"):
                 self._ordered["throttle"] -= 1
+                if not self._ordered["throttle"]:
+                    del self._ordered["throttle"]
                 raise Refused("ThrottlingException", "Rate exceeded")
             denied = f"ecr:{action}" in self._ordered.get("deny", ())
             locked = action in NEED_A_KEY and repository in self._ordered.get("kms_error", ())
@@ -59,6 +61,8 @@ class Faults:
 
     def cuts(self, before: int, now: int) -> bool:
         """Return whether a connection breaks that has brought a layer's bytes from `before` to `now`; that is then done once."""
+        if not self._ordered:
+            return False
         with self._lock:
             cut = self._ordered.get("cut")
             if not cut or not before <= cut["after_bytes"] < now:
@@ -70,6 +74,8 @@ class Faults:
 
     def vanishes(self, repository: str, size: int) -> bool:
         """Return whether a repository is to be deleted now that so many more bytes have come into it."""
+        if not self._ordered:
+            return False
         with self._lock:
             vanish = self._ordered.get("vanish")
             if not vanish or vanish["repository"] != repository:

@@ -20,7 +20,7 @@ def put_lifecycle_policy(registry: Registry, asked: dict[str, Any]) -> dict[str,
     with registry.lock:
         repository = registry.find(asked["repositoryName"])
         repository.lifecycle, repository.lifecycle_evaluated_at = text, 0.0
-        return {**_of(repository), "lifecyclePolicyText": text}
+        return {**repository.named, "lifecyclePolicyText": text}
 
 
 def get_lifecycle_policy(registry: Registry, asked: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def start_lifecycle_policy_preview(registry: Registry, asked: dict[str, Any]) ->
             told = f"The previous lifecycle policy preview for the repository with name '{repository.name}' in the registry with id '{ACCOUNT}' has not completed"
             raise Refused("LifecyclePolicyPreviewInProgressException", told)
         repository.preview = {"text": text, "ready_at": time.time() + PREVIEW_S, "results": _results(repository, text)}
-        return {**_of(repository), "lifecyclePolicyText": text, "status": "IN_PROGRESS"}
+        return {**repository.named, "lifecyclePolicyText": text, "status": "IN_PROGRESS"}
 
 
 def get_lifecycle_policy_preview(registry: Registry, asked: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def get_lifecycle_policy_preview(registry: Registry, asked: dict[str, Any]) -> d
         if preview is None:
             told = f"There is no lifecycle policy preview for the repository with name '{repository.name}' in the registry with id '{ACCOUNT}'"
             raise Refused("LifecyclePolicyPreviewNotFoundException", told)
-        head = {**_of(repository), "lifecyclePolicyText": preview["text"]}
+        head = {**repository.named, "lifecyclePolicyText": preview["text"]}
         if time.time() < preview["ready_at"]:
             return {**head, "status": "IN_PROGRESS"}
         results, kinds = preview["results"], [one["action"]["type"] for one in preview["results"]]
@@ -150,11 +150,7 @@ def _with_policy(registry: Registry, asked: dict[str, Any]) -> Repository:
 
 def _told(repository: Repository) -> dict[str, Any]:
     evaluated = {"lastEvaluatedAt": repository.lifecycle_evaluated_at} if repository.lifecycle_evaluated_at else {}
-    return {**_of(repository), "lifecyclePolicyText": repository.lifecycle, **evaluated}
-
-
-def _of(repository: Repository) -> dict[str, Any]:
-    return {"registryId": ACCOUNT, "repositoryName": repository.name}
+    return {**repository.named, "lifecyclePolicyText": repository.lifecycle, **evaluated}
 
 
 OPERATIONS: dict[str, Operation] = {

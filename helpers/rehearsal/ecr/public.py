@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from helpers.rehearsal.cloud import ACCOUNT
@@ -30,7 +29,7 @@ class PublicRepository:
 class PublicRegistry:
     """The public repositories of the account."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self) -> None:
         self.repositories: dict[str, PublicRepository] = {}
         self.faults, self.tokens = Faults(), Tokens()
 

@@ -15,7 +15,6 @@ OF_THE_REGISTRY = {
     "InvalidParameterException": ("MANIFEST_INVALID", 400),
     "KmsException": ("DENIED", 400),
     "LayersNotFoundException": ("MANIFEST_BLOB_UNKNOWN", 404),
-    "LayersNotAccessible": ("BLOB_UNKNOWN", 404),
     "LimitExceededException": ("DENIED", 400),
     "ReferencedImagesNotFoundException": ("MANIFEST_BLOB_UNKNOWN", 404),
     "RepositoryNotFoundException": ("NAME_UNKNOWN", 404),

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,11 +79,19 @@ class Repository:
     images: dict[str, Image] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
     _of_tags: dict[str, Image] = field(default_factory=dict)
+    # How many images have a layer, and which have an image for their subject: deleting one does not look at all others.
+    _uses: Counter[str] = field(default_factory=Counter)
+    _referring: dict[str, dict[str, Image]] = field(default_factory=dict)
 
     @property
     def arn(self) -> str:
         """Return the ARN."""
         return f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{self.name}"
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Return how the API's answers name it."""
+        return {"registryId": ACCOUNT, "repositoryName": self.name}
 
     def tagged(self, tag: str) -> Image | None:
         """Return the image that has a tag."""
@@ -98,6 +107,32 @@ class Repository:
         """Take a tag away."""
         if image := self._of_tags.pop(tag, None):
             image.tags.discard(tag)
+
+    def referring(self, digest: str) -> list[Image]:
+        """Return the images whose subject has a digest."""
+        return list(self._referring.get(digest, {}).values())
+
+    def add(self, image: Image) -> None:
+        """Take an image in."""
+        self.images[image.digest] = image
+        self._uses.update({part.digest for part in image.manifest.blobs})
+        if image.manifest.subject:
+            self._referring.setdefault(image.manifest.subject.digest, {})[image.digest] = image
+
+    def drop(self, image: Image) -> set[str]:
+        """Delete an image with its tags; returns the layers that no other image has, which are then no layers of this repository."""
+        del self.images[image.digest]
+        for tag in list(image.tags):
+            self.untag(tag)
+        if image.manifest.subject:
+            self._referring[image.manifest.subject.digest].pop(image.digest)
+        digests = {part.digest for part in image.manifest.blobs}
+        self._uses.subtract(digests)
+        unused = {digest for digest in digests if self._uses[digest] < 1}
+        for digest in unused:
+            del self._uses[digest]
+            self.layers.pop(digest, None)
+        return unused
 
     def fixed(self, tag: str) -> bool:
         """Return whether a tag, once given, stays where it is."""
@@ -210,7 +245,8 @@ class Registry:
             image = repository.images.get(manifest.digest)
             changed = image is None or bool(tag and there is not image)
             if image is None:
-                image = repository.images[manifest.digest] = Image(manifest, at or time.time())
+                image = Image(manifest, at or time.time())
+                repository.add(image)
             if tag and there is not image:
                 if len(image.tags) >= MOST_TAGS:
                     raise Refused("LimitExceededException", f"The image has reached the limit of {MOST_TAGS} tags")
@@ -252,24 +288,16 @@ class Registry:
         return [one.digest for one in repository.images.values() if any(part.digest == digest for part in one.manifest.children)]
 
     def referrers(self, name: str, digest: str) -> list[Image]:
-        """Return the images whose subject has a digest."""
+        """Return the images of a repository whose subject has a digest."""
         with self.lock:
-            return [one for one in self.find(name).images.values() if one.manifest.subject and one.manifest.subject.digest == digest]
+            return self.find(name).referring(digest)
 
     def delete_image(self, repository: Repository, image: Image) -> None:
         """Delete an image, what refers to it, and the layers that nothing else uses."""
         with self.lock:
-            del repository.images[image.digest]
-            for tag in list(image.tags):
-                repository.untag(tag)
-            for referrer in self.referrers(repository.name, image.digest):
-                if referrer.digest in repository.images:
-                    self.delete_image(repository, referrer)
-            used = {part.digest for one in repository.images.values() for part in one.manifest.blobs}
-            unused = {part.digest for part in image.manifest.blobs} - used
-            for digest in unused:
-                repository.layers.pop(digest, None)
-            self._forget(unused)
+            for referrer in repository.referring(image.digest):
+                self.delete_image(repository, referrer)
+            self._forget(repository.drop(image))
 
     def _forget(self, digests: set[str]) -> None:
         """Remove the bytes of layers that no repository has."""

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from helpers.rehearsal.cloud import ACCOUNT
+from helpers.rehearsal.cloud import ACCOUNT, REGION
 from helpers.rehearsal.ecr.api import Operation, page
 from helpers.rehearsal.ecr.refusals import Refused, invalid
 from helpers.rehearsal.ecr.registry import Registry, Repository
@@ -103,13 +103,7 @@ def _encryption(asked: dict[str, Any]) -> dict[str, str]:
     found = kms._resolve_key(key) if key else None
     if key and found is None:
         raise Refused("KmsException", f"Invalid arn or key: {key} does not exist", kmsError="NotFoundException")
-    return {"encryptionType": kind, "kmsKey": found["Arn"] if found else f"arn:aws:kms:{_region()}:{ACCOUNT}:alias/aws/ecr"}
-
-
-def _region() -> str:
-    from helpers.rehearsal.cloud import REGION
-
-    return REGION
+    return {"encryptionType": kind, "kmsKey": found["Arn"] if found else f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/aws/ecr"}
 
 
 # Policies
@@ -150,7 +144,7 @@ def _with_policy(registry: Registry, asked: dict[str, Any]) -> Repository:
 
 
 def _policy(repository: Repository) -> dict[str, Any]:
-    return {"registryId": ACCOUNT, "repositoryName": repository.name, "policyText": repository.policy}
+    return {**repository.named, "policyText": repository.policy}
 
 
 # Tags

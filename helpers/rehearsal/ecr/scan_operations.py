@@ -57,7 +57,7 @@ def put_image_scanning_configuration(registry: Registry, asked: dict[str, Any]) 
         repository = registry.find(asked["repositoryName"])
         repository.scan_on_push = bool(asked["imageScanningConfiguration"].get("scanOnPush"))
         told = {"scanOnPush": repository.scan_on_push}
-        return {"registryId": ACCOUNT, "repositoryName": repository.name, "imageScanningConfiguration": told}
+        return {**repository.named, "imageScanningConfiguration": told}
 
 
 def get_registry_scanning_configuration(registry: Registry, asked: dict[str, Any]) -> dict[str, Any]:

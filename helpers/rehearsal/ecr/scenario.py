@@ -8,13 +8,14 @@ use some of it. The layers of the history are known by size and digest only; all
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.rehearsal.ecr import history, sample_image
-from helpers.rehearsal.ecr.manifests import OCI_MANIFEST
+from helpers.rehearsal.ecr.manifests import OCI_MANIFEST, digest_of
 from helpers.rehearsal.ecr.sample_chart import sample_chart
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from helpers.rehearsal.scenario import Access
 
 PUSHED_TO, NEIGHBOUR, USED = "foo-repository", "shop/base", "shop/web"
-SAMPLES = "samples"
 PART = 10 * 1024 * 1024
 # A policy as many have it: by a tag that nobody uses any more, and nothing that keeps what runs.
 POLICY = {
@@ -57,6 +57,7 @@ def ensure(cloud: Cloud, *, fresh: bool = False) -> ContainerImages:
 
     `fresh` changes nothing: a push or a policy of an earlier run stays, as it would on AWS.
     """
+    from helpers.rehearsal.cloud import SAMPLES
     from helpers.rehearsal.scenario import Access, ScenarioFailed
 
     access, samples = Access(cloud.environment()), cloud.directory / SAMPLES
@@ -99,8 +100,6 @@ def _blob(layout: Path, digest: str) -> bytes:
 
 def _upload(ecr: Any, content: bytes) -> str:
     """Put a layer into the neighbour's repository; returns its digest."""
-    from helpers.rehearsal.ecr.manifests import digest_of
-
     identity = ecr.initiate_layer_upload(repositoryName=NEIGHBOUR)["uploadId"]
     where = {"repositoryName": NEIGHBOUR, "uploadId": identity}
     for first in range(0, len(content), PART):
@@ -144,6 +143,4 @@ def _in_use(access: Access) -> dict[str, str]:
 
 
 def _notes() -> tuple[str, ...]:
-    import sys
-
     return () if sys.platform == "linux" else ("This machine is no Linux: the sample image holds its own server without a loader, and runs nowhere.",)

@@ -21,8 +21,8 @@ def seed(registry: Registry, repositories: Mapping[str, Sequence[Mapping[str, An
 
     An image is {"layers": [[name or digest, bytes], ...], "pushed_at": ISO 8601, "tags": [...]} and may have "pulled_at",
     "packages" ({name: version}, which a scan reads, begun then), "platform" ("linux/arm64") and "media_type". A name stands for a
-    layer, the same everywhere. {"children": [index in this list, ...]} is a list of images before it; "dates" {"tag or digest":
-    ISO 8601} of a repository's entry move the push of images that are there.
+    layer, the same everywhere. {"children": [number, ...], ...} lists images before it in this list. {"image": tag or digest,
+    "pushed_at": ...} moves the push of an image that is there.
     """
     count = 0
     with registry.lock:
@@ -39,7 +39,9 @@ def seed(registry: Registry, repositories: Mapping[str, Sequence[Mapping[str, An
 def _put(registry: Registry, repository: Repository, told: Mapping[str, Any], before: Sequence[Image]) -> Image:
     pushed = datetime.fromisoformat(told["pushed_at"]).timestamp()
     if "image" in told:
-        image = repository.tagged(told["image"]) or repository.images[told["image"]]
+        image = repository.tagged(told["image"]) or repository.images.get(told["image"])
+        if image is None:
+            raise ValueError(f"There is no image {told['image']!r} in {repository.name}.")
         image.pushed_at = pushed
         return image
     content, kind = _index(told, before) if "children" in told else _manifest(registry, repository, told)

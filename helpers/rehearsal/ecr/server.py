@@ -6,22 +6,18 @@ answers, as clients print it, see `helpers.rehearsal.ecr.refusals`.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import socket
-import struct
+import sys
 import threading
 import time
-import uuid
-from collections.abc import Iterator
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from helpers.rehearsal.cloud import ACCOUNT
+from helpers.rehearsal.ecr.connection import Answered, Connection, ConnectionCut
 from helpers.rehearsal.ecr.manifests import LARGEST, OCI_INDEX
 from helpers.rehearsal.ecr.refusals import Refused
 from helpers.rehearsal.ecr.registry import Registry, Upload
@@ -29,15 +25,8 @@ from helpers.rehearsal.servers import HOST
 
 NAME = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-PIECE = 256 * 1024
-IDLE_S = 75.0
+POLL_S = 0.1
 PAGE = 1000
-# How much of a refused body is read, so that the client comes to read the answer.
-DRAINED, DRAIN_S = 64 * 1024 * 1024, 2.0
-
-
-class ConnectionCut(Exception):
-    """The connection was ordered to break here."""
 
 
 class DataPlane:
@@ -47,7 +36,7 @@ class DataPlane:
         handler = type("Handler", (Handler,), {"registry": registry})
         self._server = _Server((HOST, 0), handler)
         registry.endpoint = f"http://{HOST}:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="ecr", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": POLL_S}, name="ecr", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -62,48 +51,19 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is nothing to write down."""
-        import sys
-
         if not isinstance(sys.exc_info()[1], (OSError, ConnectionCut)):
             super().handle_error(request, client_address)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+class Handler(Connection):
+    """What is asked of a registry, and its answers."""
 
     registry: Registry
-    protocol_version = "HTTP/1.1"
-    timeout = IDLE_S
-    rbufsize = 64 * 1024
-    disable_nagle_algorithm = True
-
-    def handle_one_request(self) -> None:
-        """Answer a request of any method."""
-        self.raw_requestline = self.rfile.readline(65537)
-        if not self.raw_requestline or len(self.raw_requestline) > 65536:
-            self.close_connection = True
-            return
-        if not self.parse_request():
-            return
-        self._read = False
-        try:
-            self._route()
-        except Refused as refused:
-            code, status = refused.of_the_registry
-            self._refuse(status, code, refused.message)
-        except _Answered:
-            pass
-        except ConnectionCut:
-            self._cut()
-        except TimeoutError:
-            self.close_connection = True
-
-    def log_message(self, *_: Any) -> None:
-        """Write no log."""
 
     # Where a request goes
 
-    def _route(self) -> None:
+    def route(self) -> None:
+        """Answer a request to /v2, or for a layer by its signed address."""
         address = urlsplit(self.path)
         self.query = {name: values[0] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
         path = address.path
@@ -111,34 +71,34 @@ class Handler(BaseHTTPRequestHandler):
             self._send_layer(path.removeprefix("/layers/"))
             return
         if path != "/v2" and not path.startswith("/v2/"):
-            self._answer(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
+            self.answer(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
             return
         if not self._authorized():
             return
         if path in ("/v2", "/v2/"):
-            self._answer(200, b"", {"Content-Type": "text/plain; charset=utf-8"})
+            self.answer(200, b"", {"Content-Type": "text/plain; charset=utf-8"})
             return
         for pattern, methods in ROUTES:
             if found := pattern.fullmatch(path):
                 work = methods.get(self.command)
                 if work is None:
-                    self._refuse(405, "UNSUPPORTED", "The operation is unsupported.")
+                    self.refuse(405, "UNSUPPORTED", "The operation is unsupported.")
                     return
                 work(self, **found.groupdict())
                 return
-        self._answer(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
+        self.answer(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
 
     def _authorized(self) -> bool:
         worth = self.registry.tokens.check(self.headers.get("Authorization", ""))
         if worth == "good":
             return True
         if worth == "expired":
-            self._refuse(403, "DENIED", "Your authorization token has expired. Reauthenticate and try again.")
+            self.refuse(403, "DENIED", "Your authorization token has expired. Reauthenticate and try again.")
         elif worth == "unknown":
-            self._refuse(400, "DENIED", "Your Authorization Token is invalid.")
+            self.refuse(400, "DENIED", "Your Authorization Token is invalid.")
         else:
             realm = f'Basic realm="{self.registry.endpoint}/",service="ecr.amazonaws.com"'
-            self._answer(401, b"Not Authorized\n", {"WWW-Authenticate": realm, "Content-Type": "text/plain; charset=utf-8"})
+            self.answer(401, b"Not Authorized\n", {"WWW-Authenticate": realm, "Content-Type": "text/plain; charset=utf-8"})
         return False
 
     # Layers
@@ -151,10 +111,10 @@ class Handler(BaseHTTPRequestHandler):
         if digest and source and source in self.registry.repositories:
             self._meet("GetDownloadUrlForLayer", source)
             if self.registry.mount(name, digest, source):
-                self._answer(201, b"", self._at_layer(name, digest))
+                self.answer(201, b"", self._at_layer(name, digest))
                 return
         upload = self.registry.start_upload(name)
-        self._answer(202, b"", self._at_upload(upload))
+        self.answer(202, b"", self._at_upload(upload))
 
     def take_piece(self, name: str, upload: str) -> None:
         """PATCH: take a piece of a layer. ECR answers 201 where the specification has 202.
@@ -166,24 +126,24 @@ class Handler(BaseHTTPRequestHandler):
         coming = self.registry.upload(name, upload)
         self._take(coming)
         coming.first_end = coming.first_end or coming.incoming.size
-        self._answer(201, b"", self._at_upload(coming))
+        self.answer(201, b"", self._at_upload(coming))
 
     def end_layer(self, name: str, upload: str) -> None:
         """PUT: take the rest of a layer, and check it against its digest."""
         self._meet("CompleteLayerUpload", name)
         coming = self.registry.upload(name, upload)
         if not DIGEST.fullmatch(self.query.get("digest", "")):
-            self._refuse(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+            self.refuse(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
             return
         self._take(coming)
         with coming.lock:
             digest, _ = self.registry.finish_upload(coming, [self.query["digest"]])
-        self._answer(201, b"", self._at_layer(name, digest))
+        self.answer(201, b"", self._at_layer(name, digest))
 
     def layer_progress(self, name: str, upload: str) -> None:
         """GET of an upload: how much of it has come, by the end of its first piece."""
         coming = self.registry.upload(name, upload)
-        self._answer(204, b"", self._at_upload(coming))
+        self.answer(204, b"", self._at_upload(coming))
 
     def layer(self, name: str, digest: str) -> None:
         """HEAD says how large a layer is; GET leads to where its bytes are."""
@@ -191,33 +151,33 @@ class Handler(BaseHTTPRequestHandler):
         self._meet("BatchCheckLayerAvailability" if head else "GetDownloadUrlForLayer", name)
         size = self.registry.find(name).layers.get(digest)
         if size is None:
-            self._refuse(404, "BLOB_UNKNOWN", f"The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{ACCOUNT}'")
+            self.refuse(404, "BLOB_UNKNOWN", f"The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{ACCOUNT}'")
         elif head:
-            self._answer(200, None, {"Content-Type": "application/octet-stream", "Content-Length": str(size), "Docker-Content-Digest": digest})
+            self.answer(200, None, {"Content-Type": "application/octet-stream", "Content-Length": str(size), "Docker-Content-Digest": digest})
         elif digest in self.registry.blobs.hollow:
-            self._refuse(404, "BLOB_UNKNOWN", "This layer was made up for the rehearsal: its size is known, it has no bytes.")
+            self.refuse(404, "BLOB_UNKNOWN", "This layer was made up for the rehearsal: its size is known, it has no bytes.")
         else:
-            self._answer(307, b"", {"Location": self.registry.links.make(self.registry.endpoint, digest), "Docker-Content-Digest": digest})
+            self.answer(307, b"", {"Location": self.registry.links.make(self.registry.endpoint, digest), "Docker-Content-Digest": digest})
 
     def _send_layer(self, digest: str) -> None:
         """Send the bytes of a layer, or a range of them, as S3 does."""
         if self.command not in ("GET", "HEAD") or not self.registry.links.good(digest, self.query.get("X-Amz-Signature", "")):
-            self._answer(403, b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>", {"Content-Type": "application/xml"})
+            self.answer(403, b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>", {"Content-Type": "application/xml"})
             return
         try:
             file = self.registry.blobs.path(digest).open("rb")
         except FileNotFoundError:
-            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>", {"Content-Type": "application/xml"})
+            self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>", {"Content-Type": "application/xml"})
             return
         with file:
             size = os.fstat(file.fileno()).st_size
             first, last = _range(self.headers.get("Range", ""), size)
             if first > last and size:
-                self._answer(416, b"", {"Content-Range": f"bytes */{size}"})
+                self.answer(416, b"", {"Content-Range": f"bytes */{size}"})
                 return
             headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", "Content-Length": str(last + 1 - first)}
             part = (first, last) != (0, size - 1) and size > 0
-            self._answer(206 if part else 200, None, {**headers, "Content-Range": f"bytes {first}-{last}/{size}"} if part else headers)
+            self.answer(206 if part else 200, None, {**headers, "Content-Range": f"bytes {first}-{last}/{size}"} if part else headers)
             if self.command == "GET" and last >= first:
                 self.connection.sendfile(file, first, last + 1 - first)
 
@@ -228,7 +188,7 @@ class Handler(BaseHTTPRequestHandler):
             if start not in (None, coming.incoming.size):
                 self._refuse_range(coming)
             coming.incoming.mark()
-            pieces = self._pieces()
+            pieces = self.pieces()
             try:
                 for piece in pieces:
                     before = coming.incoming.size
@@ -240,7 +200,7 @@ class Handler(BaseHTTPRequestHandler):
                 coming.incoming.back()
                 raise ConnectionCut from broken
             except Refused:
-                self._discard(pieces)
+                self.discard(pieces)
                 self.registry.find(coming.repository)  # whose absence says more
                 raise
 
@@ -250,8 +210,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refuse_range(self, coming: Upload) -> None:
         told = "The requested range does not follow what the upload has."
-        self._refuse(416, "BLOB_UPLOAD_INVALID", told, {"Range": f"0-{max(coming.first_end - 1, 0)}"})
-        raise _Answered
+        self.refuse(416, "BLOB_UPLOAD_INVALID", told, {"Range": f"0-{max(coming.first_end - 1, 0)}"})
+        raise Answered
 
     # Manifests
 
@@ -259,13 +219,13 @@ class Handler(BaseHTTPRequestHandler):
         """PUT manifests/: an image, by tag or by digest."""
         self._meet("PutImage", name)
         self.registry.find(name)
-        content = self._body()
+        content = self.body(LARGEST)
         named = {"digest": reference} if DIGEST.fullmatch(reference) else {"tag": reference}
         image, _ = self.registry.put_image(name, content, self.headers.get("Content-Type", ""), **named)
         headers = {"Location": f"{self.registry.endpoint}/v2/{name}/manifests/{image.digest}", "Docker-Content-Digest": image.digest}
         if image.manifest.subject:
             headers["OCI-Subject"] = image.manifest.subject.digest
-        self._answer(201, b"", headers)
+        self.answer(201, b"", headers)
 
     def manifest(self, name: str, reference: str) -> None:
         """HEAD or GET manifests/: an image, byte for byte; GET is a pull, and counts as one."""
@@ -276,16 +236,16 @@ class Handler(BaseHTTPRequestHandler):
         except Refused as refused:
             if refused.code != "ImageNotFoundException":
                 raise
-            self._refuse(404, "MANIFEST_UNKNOWN", "Requested image not found")
+            self.refuse(404, "MANIFEST_UNKNOWN", "Requested image not found")
             return
         if image.status != "ACTIVE":
-            self._refuse(404, "MANIFEST_UNKNOWN", f"The image with digest '{image.digest}' is archived: restore it before it is pulled.")
+            self.refuse(404, "MANIFEST_UNKNOWN", f"The image with digest '{image.digest}' is archived: restore it before it is pulled.")
             return
         if self.command == "GET":
             image.pulled_at = time.time()
         content = image.manifest.content
         headers = {"Content-Type": image.manifest.media_type, "Docker-Content-Digest": image.digest, "Content-Length": str(len(content))}
-        self._answer(200, content if self.command == "GET" else None, headers)
+        self.answer(200, content if self.command == "GET" else None, headers)
 
     def delete_manifest(self, name: str, reference: str) -> None:
         """DELETE manifests/: an image by its digest, or a tag alone.
@@ -303,10 +263,10 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 image = self.registry.find_image(name, digest=reference)
                 if lists := self.registry.listed_in(repository, image.digest):
-                    self._refuse(400, "DENIED", f"Requested image referenced by manifest list: [{', '.join(lists)}]")
+                    self.refuse(400, "DENIED", f"Requested image referenced by manifest list: [{', '.join(lists)}]")
                     return
                 self.registry.delete_image(repository, image)
-        self._answer(202, b"", {})
+        self.answer(202, b"", {})
 
     def tags(self, name: str) -> None:
         """GET tags/list, a page of it."""
@@ -325,7 +285,7 @@ class Handler(BaseHTTPRequestHandler):
         rest = [name for name in names if name > self.query.get("last", "")]
         shown = rest[:most]
         more = {"Link": f'<{path}?n={most}&last={quote(shown[-1])}>; rel="next"'} if shown and len(rest) > most else {}
-        self._answer(200, json.dumps({**head, kind: shown}).encode(), {"Content-Type": "application/json", **more})
+        self.answer(200, json.dumps({**head, kind: shown}).encode(), {"Content-Type": "application/json", **more})
 
     def referrers(self, name: str, digest: str) -> None:
         """GET referrers/: an index of what refers to an image.
@@ -347,9 +307,7 @@ class Handler(BaseHTTPRequestHandler):
         ]
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": described}
         filtered = {"OCI-Filters-Applied": "artifactType"} if wanted else {}
-        self._answer(200, json.dumps(index).encode(), {"Content-Type": OCI_INDEX, **filtered})
-
-    # Bodies and answers
+        self.answer(200, json.dumps(index).encode(), {"Content-Type": OCI_INDEX, **filtered})
 
     def _meet(self, action: str, repository: str) -> None:
         self.registry.faults.meet(action, repository)
@@ -360,86 +318,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def _at_layer(self, name: str, digest: str) -> dict[str, str]:
         return {"Location": f"{self.registry.endpoint}/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest}
-
-    def _pieces(self) -> Iterator[memoryview]:
-        """Yield the body in pieces, each good until the next is asked for. Raises EOFError where it ends early."""
-        self._read = True
-        if "100-continue" in self.headers.get("Expect", "").lower():
-            self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        buffer = memoryview(bytearray(PIECE))
-        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
-            while size := int(self.rfile.readline(1024).partition(b";")[0] or b"x", 16):
-                yield from self._exactly(size, buffer)
-                self.rfile.readline(8)
-            while self.rfile.readline(65536) not in (b"\r\n", b"\n", b""):
-                pass
-        else:
-            yield from self._exactly(int(self.headers.get("Content-Length") or 0), buffer)
-
-    def _exactly(self, size: int, buffer: memoryview) -> Iterator[memoryview]:
-        while size:
-            count = self.rfile.readinto1(buffer[: min(size, len(buffer))])  # type: ignore[attr-defined]
-            if not count:
-                raise EOFError
-            size -= count
-            yield buffer[:count]
-
-    def _body(self) -> bytes:
-        content = bytearray()
-        for piece in self._pieces():
-            content += piece
-            if len(content) > LARGEST:
-                self.close_connection = True
-                raise Refused("InvalidParameterException", f"The manifest is larger than {LARGEST} bytes.")
-        return bytes(content)
-
-    def _refuse(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
-        content = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
-        self._answer(status, content, {"Content-Type": "application/json; charset=utf-8", **(headers or {})})
-
-    def _answer(self, status: int, content: bytes | None, headers: dict[str, str]) -> None:
-        """Send an answer; `content` is None where headers alone are sent now. A body that nobody read is read away."""
-        if not self._read:
-            self._drain()
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "Docker-Distribution-Api-Version: registry/2.0", f"Date: {self.date_time_string()}"]
-        length = {} if "Content-Length" in headers or status == 204 else {"Content-Length": str(len(content or b""))}
-        lines += [f"{name}: {value}" for name, value in {**headers, **length, "x-amzn-RequestId": str(uuid.uuid4())}.items()]
-        lines += ["Connection: close"] if self.close_connection else []
-        body = content if content and self.command != "HEAD" else b""
-        self.connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
-
-    def _drain(self) -> None:
-        waits = "100-continue" in self.headers.get("Expect", "").lower()
-        length = int(self.headers.get("Content-Length") or 0)
-        if waits or (not length and "Transfer-Encoding" not in self.headers):
-            self.close_connection |= waits
-            self._read = True
-            return
-        self._discard(self._pieces())
-
-    def _discard(self, pieces: Iterator[memoryview]) -> None:
-        """Read on, so that the client comes to read the answer, but not for ever."""
-        until, count = time.monotonic() + DRAIN_S, 0
-        with contextlib.suppress(OSError, EOFError, ValueError):
-            for piece in pieces:
-                count += len(piece)
-                if count > DRAINED or time.monotonic() > until:
-                    self.close_connection = True
-                    return
-
-    def handle_expect_100(self) -> bool:
-        """Say nothing yet: a body that would be refused need not come."""
-        return True
-
-    def _cut(self) -> None:
-        """Break the connection as a network does."""
-        self.close_connection = True
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
-
-
-class _Answered(Exception):
-    """The request has been answered."""
 
 
 def _range(header: str, size: int) -> tuple[int, int]:

@@ -52,7 +52,7 @@ class Ecr:
     def __init__(self, directory: Path) -> None:
         self._directory = directory / DIRECTORY
         shutil.rmtree(self._directory, ignore_errors=True)
-        self.registry, self.public = Registry(self._directory), public.PublicRegistry(self._directory / "public")
+        self.registry, self.public = Registry(self._directory), public.PublicRegistry()
         self._plane = DataPlane(self.registry)
         self.registry.on_push.append(functools.partial(scanning.on_push, self.registry))
 

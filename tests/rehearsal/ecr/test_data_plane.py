@@ -11,15 +11,11 @@ from typing import Any
 
 import pytest
 
+from helpers.rehearsal.ecr.manifests import digest_of
+
 MIB = 1024 * 1024
 ABSENT = "sha256:" + "0" * 64
 INDEX = "application/vnd.oci.image.index.v1+json"
-
-
-def digest_of(content: bytes) -> str:
-    import hashlib
-
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 # Logins

@@ -10,14 +10,9 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 
 from helpers.rehearsal.cloud import CloudFailed
+from helpers.rehearsal.ecr.manifests import digest_of
 
 MIB = 1024 * 1024
-
-
-def digest_of(content: bytes) -> str:
-    import hashlib
-
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def start(registry: Any) -> str:
@@ -97,6 +92,7 @@ def test_so_many_requests_are_too_many_as_were_ordered(registry: Any) -> None:
     answer = registry.ask("PATCH", where, b"layer")
     assert (answer.status, answer.code, answer.message) == (429, "TOOMANYREQUESTS", "Rate exceeded")
     assert registry.ask("PATCH", where, b"layer").status == 201
+    assert registry.cloud.registry()["faults"] == {}
 
 
 def test_a_repository_vanishes_while_layers_come_into_it(registry: Any) -> None:

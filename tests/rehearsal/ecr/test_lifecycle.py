@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from helpers.rehearsal.cloud import CloudFailed
 from helpers.rehearsal.ecr import lifecycle
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
@@ -118,6 +119,15 @@ def test_seeded_images_have_their_dates_sizes_and_shared_layers_and_say_that_the
     assert registry.ask("GET", f"/v2/{registry.repository}/blobs/{manifest['config']['digest']}").status == 307
     answer = registry.ask("GET", f"/v2/{registry.repository}/blobs/{manifest['layers'][0]['digest']}")
     assert (answer.status, answer.message) == (404, "This layer was made up for the rehearsal: its size is known, it has no bytes.")
+
+
+def test_the_push_of_an_image_that_is_there_can_be_moved_into_the_past(registry: Any) -> None:
+    registry.push("v1")
+    past = datetime(2026, 1, 2, tzinfo=UTC)
+    registry.cloud.registry(seed={registry.repository: [{"image": "v1", "pushed_at": past.isoformat()}]})
+    assert registry.detail(imageTag="v1")["imagePushedAt"] == past
+    with pytest.raises(CloudFailed, match="There is no image 'v2'"):
+        registry.cloud.registry(seed={registry.repository: [{"image": "v2", "pushed_at": past.isoformat()}]})
 
 
 def test_a_preview_is_in_progress_then_complete_and_comes_in_pages(registry: Any, until: Any) -> None:
