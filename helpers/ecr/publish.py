@@ -36,7 +36,7 @@ class Proof:
         """A row a fact: what, read back."""
         rows = [
             ("sha256 of the manifest, read by its tag", self.digest), ("bytes of the manifest", self.bytes), ("media type", self.media_type),
-            ("size as ECR counts it, MB", round(self.size / 1e6, 2)), ("tags", ", ".join(self.tags)), ("pushed at", self.pushed_at),
+            ("bytes as ECR counts them", f"{self.size:,}"), ("tags", ", ".join(self.tags)), ("pushed at", self.pushed_at),
         ]  # fmt: skip
         return table(rows, ["what", "read back"])
 

@@ -21,9 +21,13 @@ from helpers.ecr.words import explain_ecr
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Done", "Scanned", "begin_scans", "changes", "findings", "from_parameters", "measured", "publish", "pull", "push_layers", "settings", "survey", "verify"]
+__all__ = [
+    "ENHANCED_SCANS", "Done", "Pull", "Scanned", "begin_scans", "changes", "findings", "from_parameters", "measured", "publish", "pull", "push_layers", "question",
+    "settings", "survey", "verify",
+]  # fmt: skip
 
 from_parameters = job_of
+ENHANCED_SCANS = "Amazon Inspector scans every repository that the registry's rules name, and bills for it."
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,11 @@ class Pull:
 def changes(found: Survey) -> pd.DataFrame:
     """The repository's settings as they are and as they are wanted, with a verdict each."""
     return drift_table(found.drift)
+
+
+def question(job: Job, found: Survey) -> str:
+    """What the gate before the push asks about."""
+    return f"{job.image} is pushed to {job.repository}:{found.plan.tag}. {found.plan.told()}"
 
 
 def undo_settings(aws: Aws, job: Job, found: Survey) -> Done:

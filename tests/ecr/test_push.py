@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from helpers.ecr.login import PUBLIC, Login
 from helpers.ecr.push import push
 from helpers.ecr.push_plan import MOUNT, THERE, UPLOAD
 from helpers.ecr.source import open_image
+from helpers.ecr.wire import Registry
 from tests.ecr import making
 from tests.ecr.conftest import Account
 from tests.ecr.cutting import Cutter
@@ -316,3 +318,17 @@ def test_a_push_costs_little_time_when_there_is_nothing_to_do(account: Account, 
     started = time.perf_counter()
     push(account.aws, str(tmp_path / "oci"), account.repository, "1.0.0")
     assert time.perf_counter() - started < 5  # the benchmark measures it; here a busy machine must not fail it
+
+
+def test_a_public_repository_is_under_its_alias_with_the_public_registrys_token() -> None:
+    class Public:
+        """A stand-in for the client of ECR Public, whose token is not in a list."""
+
+        meta = type("Meta", (), {"endpoint_url": "https://api.ecr-public.us-east-1.amazonaws.com"})
+
+        def get_authorization_token(self) -> dict[str, Any]:
+            return {"authorizationData": {"authorizationToken": "QVdTOmE=", "expiresAt": datetime.now(UTC) + timedelta(hours=12)}}
+
+    login = Login(Public(), PUBLIC)
+    assert (login.endpoint, login.header()) == ("https://public.ecr.aws", "Basic QVdTOmE=")
+    assert Registry(login, "public.ecr.aws/alias/app".partition("/")[2]).path == "/v2/alias/app"
