@@ -20,6 +20,7 @@ from helpers.rehearsal.ecr.links import Links
 from helpers.rehearsal.ecr.manifests import Manifest, read
 from helpers.rehearsal.ecr.refusals import Refused, invalid
 from helpers.rehearsal.ecr.tokens import Tokens
+from helpers.rehearsal.ecr.vulnerabilities import Vulnerability
 
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,299}")
 # Source: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
@@ -41,6 +42,20 @@ class Upload:
 
 
 @dataclass
+class Scan:
+    """A scan of an image: its kind ("BASIC", "ENHANCED"), when it began and ends, and what it found in which versions.
+
+    `outcome` is "" until the packages were read, then "done" or the status of a scan that could not be.
+    """
+
+    kind: str
+    started_at: float
+    ready_at: float
+    outcome: str = ""
+    found: list[tuple[Vulnerability, str]] = field(default_factory=list)
+
+
+@dataclass
 class Image:
     """A manifest in a repository, and what happened to it; times in seconds since 1970."""
 
@@ -51,7 +66,7 @@ class Image:
     status: str = "ACTIVE"
     archived_at: float | None = None
     activated_at: float | None = None
-    scan: dict[str, Any] | None = None
+    scan: Scan | None = None
     packages: dict[str, str] | None = None
 
     @property

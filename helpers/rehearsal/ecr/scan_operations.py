@@ -21,7 +21,7 @@ def start_image_scan(registry: Registry, asked: dict[str, Any]) -> dict[str, Any
             raise Refused("ImageArchivedException", f"The image with digest '{image.digest}' is archived")
         if not image.manifest.is_image:
             raise Refused("UnsupportedImageTypeException", f"The image with digest '{image.digest}' is of a type that is not scanned")
-        if image.scan and time.time() < image.scan["started_at"] + scanning.AGAIN_S:
+        if image.scan and time.time() < image.scan.started_at + scanning.AGAIN_S:
             raise Refused("LimitExceededException", "The scan quota per image has been exceeded. Wait and try again.")
         scanning.begin(registry, repository, image)
         return {**_of(asked, image), "imageScanStatus": {"status": "IN_PROGRESS"}}
@@ -34,13 +34,12 @@ def describe_image_scan_findings(registry: Registry, asked: dict[str, Any]) -> d
             named = f"{{imageDigest:'{image.digest}', imageTag:'{asked['imageId'].get('imageTag', 'null')}'}}"
             where = f"in the repository with name '{repository.name}' in the registry with id '{ACCOUNT}'"
             raise Refused("ScanNotFoundException", f"Image scan does not exist for the image with '{named}' {where}")
-        told, found = {**_of(asked, image), "imageScanStatus": scanning.status(image)}, scanning.findings(repository, image)
+        told = {**_of(asked, image), "imageScanStatus": scanning.status(image.scan)}
         if told["imageScanStatus"]["status"] not in ("ACTIVE", "COMPLETE"):
             return told
-        shown = page(found, asked, "findings")
-        listed = shown.pop("findings")
-        kind = "enhancedFindings" if image.scan["kind"] == "ENHANCED" else "findings"
-        return {**told, "imageScanFindings": {**scanning.head(image), kind: listed}, **shown}
+        ((kind, found),) = scanning.findings(repository, image, image.scan).items()
+        shown = page(found, asked, kind)
+        return {**told, "imageScanFindings": {**scanning.head(image.scan), kind: shown.pop(kind)}, **shown}
 
 
 def _image(registry: Registry, asked: dict[str, Any]) -> Image:

@@ -12,7 +12,7 @@ from typing import Any
 
 from helpers.rehearsal.cloud import ACCOUNT, REGION
 from helpers.rehearsal.ecr import packages, vulnerabilities
-from helpers.rehearsal.ecr.registry import Image, Registry, Repository
+from helpers.rehearsal.ecr.registry import Image, Registry, Repository, Scan
 
 # Source: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-scanning-basic.html
 AGAIN_S = 24 * 3600
@@ -36,8 +36,7 @@ def frequency(registry: Registry, repository: Repository) -> str:
 def begin(registry: Registry, repository: Repository, image: Image) -> None:
     """Begin a scan; it is read at once, and ends when its time is over."""
     now = time.time()
-    kind = registry.scanning["scanType"]
-    image.scan = {"kind": kind, "started_at": now, "ready_at": now + registry.scan_s, "status": "", "why": "", "found": []}
+    image.scan = Scan(registry.scanning["scanType"], now, now + registry.scan_s)
     if image.packages is not None:
         _judge(image.scan, image.packages)
         return
@@ -45,27 +44,26 @@ def begin(registry: Registry, repository: Repository, image: Image) -> None:
     threading.Thread(target=_read, args=(image.scan, paths), daemon=True).start()
 
 
-def _read(scan: dict[str, Any], paths: list[Path]) -> None:
+def _read(scan: Scan, paths: list[Path]) -> None:
     try:
         _judge(scan, packages.installed(paths))
     except packages.Unreadable:
         _judge(scan, {})
 
 
-def _judge(scan: dict[str, Any], there: Mapping[str, str]) -> None:
+def _judge(scan: Scan, there: Mapping[str, str]) -> None:
     found = [(one, version) for name, version in sorted(there.items()) for one in vulnerabilities.of(name, version)]
-    scan["found"] = sorted(found, key=lambda pair: (-pair[0].score, pair[0].name))
-    scan["status"], scan["why"] = ("done", "") if there else ("UNSUPPORTED_IMAGE", UNSUPPORTED)
+    scan.found = sorted(found, key=lambda pair: (-pair[0].score, pair[0].name))
+    scan.outcome = "done" if there else "UNSUPPORTED_IMAGE"
 
 
-def status(image: Image) -> dict[str, str]:
+def status(scan: Scan) -> dict[str, str]:
     """Return imageScanStatus: status and description."""
-    scan = image.scan or {}
-    enhanced = scan["kind"] == "ENHANCED"
-    if not scan["status"] or time.time() < scan["ready_at"]:
+    enhanced = scan.kind == "ENHANCED"
+    if not scan.outcome or time.time() < scan.ready_at:
         return {"status": "PENDING" if enhanced else "IN_PROGRESS", "description": ""}
-    if scan["status"] != "done":
-        return {"status": scan["status"], "description": scan["why"]}
+    if scan.outcome != "done":
+        return {"status": scan.outcome, "description": UNSUPPORTED}
     if enhanced:
         return {"status": "ACTIVE", "description": "Continuous scan is selected for image."}
     return {"status": "COMPLETE", "description": "The scan was completed successfully."}
@@ -75,30 +73,25 @@ def summary(image: Image) -> dict[str, Any]:
     """Return what DescribeImages says of the scan of an image: nothing where there was none."""
     if image.scan is None:
         return {}
-    told = status(image)
+    told = status(image.scan)
     ended = told["status"] in ("ACTIVE", "COMPLETE")
-    return {"imageScanStatus": told, **({"imageScanFindingsSummary": _head(image)} if ended else {})}
+    return {"imageScanStatus": told, **({"imageScanFindingsSummary": head(image.scan)} if ended else {})}
 
 
-def findings(repository: Repository, image: Image) -> list[dict[str, Any]]:
-    """Return the findings of a scan that has ended, the gravest first, as its kind has them."""
-    scan = image.scan or {}
-    of_kind = _enhanced if scan["kind"] == "ENHANCED" else _basic
-    return [of_kind(repository, image, one, version) for one, version in scan["found"]]
+def findings(repository: Repository, image: Image, scan: Scan) -> dict[str, list[dict[str, Any]]]:
+    """Return the findings of a scan that has ended, the gravest first, under the name that its kind has for them."""
+    if scan.kind == "ENHANCED":
+        return {"enhancedFindings": [_enhanced(repository, image, scan, *pair) for pair in scan.found]}
+    return {"findings": [_basic(*pair) for pair in scan.found]}
 
 
-def _head(image: Image) -> dict[str, Any]:
-    scan = image.scan or {}
-    counts = collections.Counter(one.severity for one, _ in scan["found"])
-    return {"imageScanCompletedAt": scan["ready_at"], "vulnerabilitySourceUpdatedAt": scan["started_at"], "findingSeverityCounts": dict(counts)}
-
-
-def head(image: Image) -> dict[str, Any]:
+def head(scan: Scan) -> dict[str, Any]:
     """Return the counts and times of a scan that has ended."""
-    return _head(image)
+    counts = collections.Counter(one.severity for one, _ in scan.found)
+    return {"imageScanCompletedAt": scan.ready_at, "vulnerabilitySourceUpdatedAt": scan.started_at, "findingSeverityCounts": dict(counts)}
 
 
-def _basic(_: Repository, __: Image, one: vulnerabilities.Vulnerability, version: str) -> dict[str, Any]:
+def _basic(one: vulnerabilities.Vulnerability, version: str) -> dict[str, Any]:
     attributes = {"package_name": one.package, "package_version": version}
     return {
         "name": one.name,
@@ -109,8 +102,7 @@ def _basic(_: Repository, __: Image, one: vulnerabilities.Vulnerability, version
     }
 
 
-def _enhanced(repository: Repository, image: Image, one: vulnerabilities.Vulnerability, version: str) -> dict[str, Any]:
-    scan = image.scan or {}
+def _enhanced(repository: Repository, image: Image, scan: Scan, one: vulnerabilities.Vulnerability, version: str) -> dict[str, Any]:
     package = {"name": one.package, "version": version, "packageManager": "OS", **({"fixedInVersion": one.fixed} if one.fixed else {})}
     resource = {"imageHash": image.digest, "imageTags": sorted(image.tags), "repositoryName": repository.name, "registry": ACCOUNT}
     return {
@@ -122,9 +114,9 @@ def _enhanced(repository: Repository, image: Image, one: vulnerabilities.Vulnera
         "description": one.description,
         "severity": one.severity,
         "score": one.score,
-        "firstObservedAt": scan["ready_at"],
-        "lastObservedAt": scan["ready_at"],
-        "updatedAt": scan["ready_at"],
+        "firstObservedAt": scan.ready_at,
+        "lastObservedAt": scan.ready_at,
+        "updatedAt": scan.ready_at,
         "fixAvailable": "YES" if one.fixed else "NO",
         "remediation": {"recommendation": {"text": f"Upgrade {one.package} to {one.fixed}" if one.fixed else "None provided"}},
         "packageVulnerabilityDetails": {

@@ -12,9 +12,12 @@ import pytest
 from helpers.rehearsal.cloud import CloudFailed
 from helpers.rehearsal.ecr import lifecycle
 
-SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
-FILES = [SHARED / "ecr" / "lifecycle.jsonl", SHARED / "recorded" / "lifecycle.jsonl"]
-CASES = [json.loads(line) for file in FILES if file.exists() for line in file.read_text().splitlines()]
+ROOT = Path(__file__).resolve().parents[3]
+RECORDED = ROOT / "../shared/data/recorded/lifecycle.jsonl"
+
+
+def cases(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def policy(*rules: dict[str, Any]) -> str:
@@ -50,9 +53,18 @@ def candidates(case: dict[str, Any]) -> list[lifecycle.Candidate]:
     ]
 
 
-@pytest.mark.skipif(not CASES, reason="the shared cases are not here")
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+@pytest.mark.parametrize("case", cases(ROOT / "tests/ecr/data/lifecycle.jsonl"), ids=lambda case: case["id"])
 def test_the_cloud_reads_a_policy_as_aws_does(case: dict[str, Any]) -> None:
+    check(case)
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason=f"{RECORDED.name} is not in ../shared/data/recorded beside the checkout")
+@pytest.mark.parametrize("case", cases(RECORDED), ids=lambda case: case["id"])
+def test_the_cloud_reads_a_recorded_policy_as_aws_did(case: dict[str, Any]) -> None:
+    check(case)
+
+
+def check(case: dict[str, Any]) -> None:
     text = case["policy"] if isinstance(case["policy"], str) else json.dumps(case["policy"])
     if "invalid" in case["expect"]:
         with pytest.raises(lifecycle.Unsound):

@@ -20,6 +20,7 @@ from helpers.rehearsal import engines
 from helpers.rehearsal.ecr import packages, sample_image
 from helpers.rehearsal.ecr.sample_chart import sample_chart
 
+CHROOT = shutil.which("chroot")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the server of this machine's wheels is no Linux program")
 
 
@@ -61,7 +62,10 @@ def test_the_layout_names_what_it_has_by_digest_and_size(layout: Path) -> None:
 
 
 @LINUX
-def test_the_sample_image_runs(layout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["chroot", "loader"])
+def test_the_sample_image_runs(layout: Path, tmp_path: Path, way: str) -> None:
+    if way == "chroot" and not may_chroot():
+        pytest.skip("chroot needs root")
     manifest, config = read(layout)
     root = tmp_path / "root"
     for part in manifest["layers"]:
@@ -70,7 +74,7 @@ def test_the_sample_image_runs(layout: Path, tmp_path: Path) -> None:
     entry = [*config["config"]["Entrypoint"], *config["config"]["Cmd"]]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    process = subprocess.Popen([*inside(root, entry), "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={})
+    process = subprocess.Popen([*inside(root, entry, way), "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={})
     try:
         assert answers(port, b"PING\r\n") == b"+PONG\r\n"
         assert b"allkeys-lru" in answers(port, b"CONFIG GET maxmemory-policy\r\n"), "it read the file of the last layer"
@@ -79,11 +83,14 @@ def test_the_sample_image_runs(layout: Path, tmp_path: Path) -> None:
         process.wait()
 
 
-def inside(root: Path, entry: list[str]) -> list[str]:
-    """Return a command that runs an entrypoint in an unpacked image: in it where that may be, else by its loader and libraries."""
-    chroot = shutil.which("chroot")
-    if os.geteuid() == 0 and chroot and subprocess.run([chroot, root, entry[0], "--version"], capture_output=True).returncode == 0:
-        return [chroot, str(root), *entry]
+def may_chroot() -> bool:
+    return os.geteuid() == 0 and CHROOT is not None and subprocess.run([CHROOT, "/", "true"], capture_output=True).returncode == 0
+
+
+def inside(root: Path, entry: list[str], way: str) -> list[str]:
+    """Return a command that runs an entrypoint in an unpacked image: with it for its root, or by its loader and libraries alone."""
+    if way == "chroot":
+        return [str(CHROOT), str(root), *entry]
     loader = sample_image.interpreter_of(root / entry[0].strip("/"))
     libraries = next(path.parent for path in root.rglob("libc.*"))
     return [str(root / loader.strip("/")), "--library-path", str(libraries), *(str(root / one.strip("/")) for one in entry)]
