@@ -1,6 +1,8 @@
-"""ECR: pushes that prove themselves."""
+"""ECR: pushes that prove themselves, lifecycle policies explained before they delete."""
 
 from helpers.ecr.content import Image
+from helpers.ecr.lifecycle import preview_lifecycle
+from helpers.ecr.lifecycle_policy import InvalidPolicy, parse_policy
 from helpers.ecr.publish import Proof, verify
 from helpers.ecr.push import Pushed, push
 from helpers.ecr.push_plan import PushPlan, plan_push
@@ -12,6 +14,7 @@ from helpers.ecr.tags import Tag, choose_tag
 __all__ = [
     "Findings",
     "Image",
+    "InvalidPolicy",
     "Proof",
     "PushPlan",
     "Pushed",
@@ -21,7 +24,9 @@ __all__ = [
     "await_findings",
     "choose_tag",
     "open_image",
+    "parse_policy",
     "plan_push",
+    "preview_lifecycle",
     "push",
     "verify",
 ]

@@ -78,7 +78,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
-    from helpers.rehearsal import hosted_zones, stricter
+    from helpers.rehearsal import hosted_zones, pricing, stricter
     from helpers.rehearsal.elasticache.service import Service
 
     hosted_zones.let_ids_be_chosen()
@@ -91,6 +91,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     service.certificates.write_bundle(directory / BUNDLE_FILE)
     ministack.app.SERVICE_HANDLERS["elasticache"] = service.handle
     stricter.install(ministack.app.SERVICE_HANDLERS)
+    pricing.install(ministack.app.SERVICE_HANDLERS)
     amplify = events.install(ministack.app.SERVICE_HANDLERS)
     file_systems = efs.install(ministack.app.SERVICE_HANDLERS, directory)
     images = ecr.install(ministack.app.SERVICE_HANDLERS, directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 import threading
@@ -16,12 +17,13 @@ from helpers.rehearsal.elasticache import access, parameters
 from helpers.rehearsal.elasticache.logins import Logins
 from helpers.rehearsal.engines import Engine
 from helpers.rehearsal.servers import Server
-from helpers.rehearsal.wire import Refused
+from helpers.rehearsal.wire import Refused, WireError
 
 SYNC_TIMEOUT_S = 120.0
 # A large backup takes its time to load.
 LOAD_TIMEOUT_S = 600.0
 POLL_S = 0.005
+CUT_TIMES = 10
 NODE_ID = "0001"
 # The node group of a group without cluster mode, and the first of one with it.
 NODE_GROUP_ID = "0001"
@@ -102,7 +104,12 @@ class Node:
         return int(self.info("memory")["used_memory"])
 
     def command(self, *words: str) -> Any:
-        """Run one command as the service."""
+        """Run one command as the service; sent again where its connection is cut, as by a CLIENT KILL of everybody."""
+        for _ in range(CUT_TIMES):
+            with contextlib.suppress(WireError):
+                return self.server.command(*words)
+            if not self.server.alive:
+                break
         return self.server.command(*words)
 
     def configure(self, settings: Settings) -> bool:

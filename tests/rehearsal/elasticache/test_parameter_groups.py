@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -164,3 +165,28 @@ def test_engine_defaults_are_shown_by_family(account: Any) -> None:
     answer = account.elasticache.describe_engine_default_parameters(CacheParameterGroupFamily=family)
     names = [p["ParameterName"] for p in answer["EngineDefaults"]["Parameters"]]
     assert "hash-max-listpack-entries" in names
+
+
+def test_a_change_reaches_the_servers_although_a_client_cuts_every_connection_meanwhile(account: Any, until: Any) -> None:
+    account.create("cut")
+    account.modify("cut", CacheParameterGroupName=make(account, "cutting"))
+    in_sync(account, until, "cut-001")
+    data, ended = account.data("cut"), threading.Event()
+
+    def cut() -> None:
+        own = data.client_id()
+        while not ended.is_set():
+            for each in data.client_list():
+                if int(each["id"]) != own:
+                    data.execute_command("CLIENT", "KILL", "ID", each["id"])
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        for policy in ("noeviction", "allkeys-lru") * 20:
+            change(account, "cutting", maxmemory_policy=policy)
+            in_sync(account, until, "cut-001")
+    finally:
+        ended.set()
+        cutter.join()
+    assert data.info("memory")["maxmemory_policy"] == "allkeys-lru"

@@ -1,4 +1,4 @@
-"""The EFS notebooks as their users run them, and their outputs as the web shows them."""
+"""The notebooks on made-up data as their users run them, and their outputs as the web shows them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from helpers.rehearsal import sample_outputs
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
-NAMES = ("efs_credits", "efs_fleet")
-FIGURES = {"efs_credits": 4, "efs_fleet": 2}
+NAMES = ("ecr_storage", "efs_credits", "efs_fleet")
+FIGURES = {"ecr_storage": 4, "efs_credits": 4, "efs_fleet": 2}
 
 
 def code(name: str) -> list[nbformat.NotebookNode]:
