@@ -1,7 +1,10 @@
 """ECR: pushes that prove themselves, lifecycle policies explained before they delete."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from helpers.ecr.content import Image
-from helpers.ecr.lifecycle import preview_lifecycle
 from helpers.ecr.lifecycle_policy import InvalidPolicy, parse_policy
 from helpers.ecr.publish import Proof, verify
 from helpers.ecr.push import Pushed, push
@@ -10,6 +13,9 @@ from helpers.ecr.repository import Repository, Settings
 from helpers.ecr.scan import Findings, await_findings
 from helpers.ecr.source import open_image
 from helpers.ecr.tags import Tag, choose_tag
+
+if TYPE_CHECKING:
+    from helpers.ecr.lifecycle import preview_lifecycle
 
 __all__ = [
     "Findings",
@@ -30,3 +36,12 @@ __all__ = [
     "push",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The preview comes with pandas, a second and 50 MB that a push does not need: it is imported when it is asked for."""
+    if name != "preview_lifecycle":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from helpers.ecr.lifecycle import preview_lifecycle
+
+    return preview_lifecycle
