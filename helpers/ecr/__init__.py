@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from helpers.ecr.content import Image
-from helpers.ecr.lifecycle_policy import InvalidPolicy, parse_policy
 from helpers.ecr.publish import Proof, verify
 from helpers.ecr.push import Pushed, push
 from helpers.ecr.push_plan import PushPlan, plan_push
@@ -16,6 +16,7 @@ from helpers.ecr.tags import Tag, choose_tag
 
 if TYPE_CHECKING:
     from helpers.ecr.lifecycle import preview_lifecycle
+    from helpers.ecr.lifecycle_policy import InvalidPolicy, parse_policy
 
 __all__ = [
     "Findings",
@@ -37,11 +38,12 @@ __all__ = [
     "verify",
 ]
 
+# Lifecycle policies come with pandas, a second and 50 MB that a push does not need: they are imported when they are asked for.
+LATER = {"InvalidPolicy": "lifecycle_policy", "parse_policy": "lifecycle_policy", "preview_lifecycle": "lifecycle"}
+
 
 def __getattr__(name: str) -> Any:
-    """The preview comes with pandas, a second and 50 MB that a push does not need: it is imported when it is asked for."""
-    if name != "preview_lifecycle":
+    """What is imported when it is asked for."""
+    if name not in LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from helpers.ecr.lifecycle import preview_lifecycle
-
-    return preview_lifecycle
+    return getattr(import_module(f"helpers.ecr.{LATER[name]}"), name)
