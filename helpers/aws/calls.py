@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,21 +114,35 @@ def is_write(service: str, operation: str) -> bool:
 @contextlib.contextmanager
 def outside_aws(service: str, operation: str, resource: str, parameters: dict[str, Any]) -> Iterator[bool]:
     """Record a write that does not go through botocore; yields whether it may go out."""
-    call = Call(service, operation, resource, True, _plain(parameters))
-    if _watch is None:
-        yield True
-        return
-    call.sent = _watch.plan is None
-    if _watch.on_write:
-        _watch.on_write(call)
-    try:
+    with outside_aws_together([(service, operation, resource, parameters)]) as (call,):
         yield call.sent
-    except Exception as error:
-        call.error_code = type(error).__name__
+
+
+@contextlib.contextmanager
+def outside_aws_together(writes: Sequence[tuple[str, str, str, dict[str, Any]]]) -> Iterator[list[Call]]:
+    """Record writes that go out at once and not through botocore, in the order given; yields them, and `sent` says whether they may go out.
+
+    Each is (service, operation, resource, parameters). Who sends them sets `status`, and `request_id` where there is one, of each
+    that is done. Where one fails all have its error, as they are gone on with together.
+    """
+    every = [Call(service, operation, resource, True, _plain(parameters)) for service, operation, resource, parameters in writes]
+    if _watch is None:
+        yield every
+        return
+    for call in every:
+        call.sent = _watch.plan is None
+        if _watch.on_write:
+            _watch.on_write(call)
+    try:
+        yield every
+    except BaseException as error:
+        for call in every:
+            call.error_code = type(error).__name__
         raise
     finally:
-        call.duration_ms = (time.time() - call.at) * 1000
-        _watch.on_call(call)
+        for call in every:
+            call.duration_ms = call.duration_ms or (time.time() - call.at) * 1000
+            _watch.on_call(call)
 
 
 def _make_watched_call(client: BaseClient, operation_name: str, api_params: dict) -> Any:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from helpers.aws import Aws, Check, RunbookError
 from helpers.aws.errors import error_code, is_not_found
+from helpers.aws.permissions import permissions
 from helpers.eventbridge.amplify import deployment_events
 from helpers.eventbridge.causes import ENTRY_LIMIT, entry_size, replay_window
 from helpers.eventbridge.debug_rule import Debug, copied_source
@@ -62,7 +63,7 @@ def survey(aws: Aws, debug: Debug) -> Survey:
     events, told = _events(aws, debug)
     checks = [
         Check("who is calling", "pass", aws.caller), Check("the bus and the rule exist", "pass", f"{len(rules)} rules on {debug.bus}, {rule.name} is {rule.state}"),
-        *_permissions(aws, debug), _enabled(rule), _correctable(debug, rule), *_patterns(debug), told, *_log_group(aws, debug), *_archive(aws, debug),
+        permissions(aws, _writes(aws, debug), "eventbridge_debug"), _enabled(rule), _correctable(debug, rule), *_patterns(debug), told, *_log_group(aws, debug), *_archive(aws, debug),
         *target_checks(aws, rules, targets), _leftovers(aws),
     ]  # fmt: skip
     return Survey(rule, rules, targets, events, tuple(check for check in checks if check))
@@ -295,43 +296,6 @@ def _leftovers(aws: Aws) -> Check:
 # -- permissions ----------------------------------------------------------------------------------------------
 
 
-def _permissions(aws: Aws, debug: Debug) -> Iterable[Check]:
-    """Whether the caller may make what the sink needs, asked of IAM's simulator.
-
-    Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
-    """
-    name = "the caller may do what the run does"
-    principal = _principal(aws.caller)
-    if aws.caller.endswith(":root"):
-        return [Check(name, "pass", "the root user may do everything")]
-    denied: list[str] = []
-    try:
-        for resource, actions in _writes(aws, debug):
-            found = aws.client("iam").simulate_principal_policy(
-                PolicySourceArn=principal, ActionNames=list(actions), ResourceArns=[resource]
-            )["EvaluationResults"]
-            denied += [f"{one['EvalActionName']} on {resource}" for one in found if one["EvalDecision"] != "allowed"]
-    except Exception as error:
-        return [
-            Check(
-                name,
-                "warn",
-                f"IAM did not tell: {error_code(error) or type(error).__name__}",
-                "Allow iam:SimulatePrincipalPolicy, or go on: what is refused ends the run, and a resumed run goes on.",
-            )
-        ]
-    if denied:
-        return [
-            Check(
-                name,
-                "fail",
-                f"{principal} may not {'; '.join(denied)}.",
-                "`runbook show eventbridge_debug --policy` prints the policy that the run needs.",
-            )
-        ]
-    return [Check(name, "pass", f"asked of IAM for {principal}")]
-
-
 def _writes(aws: Aws, debug: Debug) -> Iterable[tuple[str, tuple[str, ...]]]:
     """Each resource the run writes to, with the actions on it."""
     region = f"arn:{aws.caller.split(':')[1]}:{{service}}:{aws.region}:{aws.account}:"
@@ -350,14 +314,6 @@ def _writes(aws: Aws, debug: Debug) -> Iterable[tuple[str, tuple[str, ...]]]:
                 else region.format(service=service)
             )
             yield where + named, actions
-
-
-def _principal(caller: str) -> str:
-    """The IAM ARN behind a caller: of an assumed role, the role."""
-    if ":assumed-role/" not in caller:
-        return caller
-    head, _, rest = caller.partition(":assumed-role/")
-    return f"{head.replace(':sts:', ':iam:')}:role/{rest.split('/')[0]}"
 
 
 def _short(text: str) -> str:
