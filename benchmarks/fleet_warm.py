@@ -3,8 +3,8 @@
     ./run python benchmarks/fleet_warm.py [--runs 30] [--many 1000]
 
 The notebook imports boto3, pandas and matplotlib, makes a client and a table, and draws one figure. The outputs of every run are
-compared with a cold kernel's. `--many 0` leaves out the long run that looks for lost runs, growing memory and kernels left
-behind. Prints tables and writes them to benchmarks/results/fleet_warm.md.
+compared with a cold kernel's. Then many runs look for lost ones, growing memory and kernels left behind. Either is left out with 0.
+Prints what it finds and writes it to benchmarks/results/fleet_warm.md and fleet_warm_many.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import papermill
 from helpers.fleet import papermill_engine
 from helpers.fleet.warm import WarmKernels
 
-RESULTS = Path(__file__).parent / "results" / "fleet_warm.md"
+RESULTS = Path(__file__).parent / "results"
 THREADS = 2
 CELLS = (
     "import boto3\nimport matplotlib.pyplot as plt\nimport pandas as pd",
@@ -96,6 +96,7 @@ def compare(folder: Path, runs: int) -> list[str]:
         *rows,
         "",
         f"Warm kernels run {library_s / warm_s:.1f} times what execute_notebook runs on two threads. The server's start and the first run took {start_s:.1f} s and are not in the table.",
+        "",
         f"Outputs and figures equal to a cold kernel's: {equal['warm']} of {runs} warm runs (the library: {equal['library']} of {runs}).",
         "",
     ]
@@ -122,7 +123,9 @@ def endure(folder: Path, runs: int, kernels: WarmKernels) -> list[str]:
     server = [round(value) for _, value in memory]
     return [
         f"{runs} runs in {seconds:.0f} s ({60 * runs / seconds:.0f} a minute): {good[True]} with the outputs of the first, {good[False]} with others.",
+        "",
         f"Memory of this process after each tenth, MiB: {', '.join(map(str, here))}; of the server: {', '.join(map(str, server))}.",
+        "",
         f"Kernels left behind: {len(kernels_of(kernels.pid or os.getpid()))}. Cold kernels: {kernels.counts['cold']}.",
     ]
 
@@ -133,19 +136,22 @@ def main() -> None:
     options.add_argument("--runs", type=int, default=30)
     options.add_argument("--many", type=int, default=1000)
     asked = options.parse_args()
-    load = os.getloadavg()[0]
-    lines = ["# Warm kernels", ""]
+    machine = f"{date.today()}, {os.cpu_count()} cores (load {os.getloadavg()[0]:.1f} before), Python {platform.python_version()}, papermill {papermill.__version__}."
     with tempfile.TemporaryDirectory() as name, WarmKernels() as kernels:
         folder = Path(name)
         write_notebook(folder / "notebook.ipynb")
         papermill_engine.register(kernels)
-        lines += [f"{date.today()}, {os.cpu_count()} cores (load {load:.1f} before), Python {platform.python_version()}, papermill {papermill.__version__}.", ""]
         if asked.runs:
-            lines += compare(folder, asked.runs)
+            write("fleet_warm.md", ["# Warm kernels", "", machine, "", *compare(folder, asked.runs)])
         if asked.many:
-            lines += endure(folder, asked.many, kernels)
-    print("\n".join(lines))
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            write("fleet_warm_many.md", ["# Many runs on warm kernels", "", machine, "", *endure(folder, asked.many, kernels)])
+
+
+def write(name: str, lines: list[str]) -> None:
+    """Print lines, and keep them among the results."""
+    text = "\n".join(lines).rstrip() + "\n"
+    print(text, flush=True)
+    (RESULTS / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
