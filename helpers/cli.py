@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from helpers.fleet import history_commands
 from helpers.fleet.commands import fleet
 
 # Whatever costs time to import (pandas, boto3, papermill) is imported where it is used: help comes at once.
@@ -33,6 +34,7 @@ app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_
 cloud_app = typer.Typer(help="The local cloud that rehearsals run on.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(cloud_app, name="cloud")
 app.command()(fleet)
+app.add_typer(history_commands.app, name="runs")
 
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A parameter; its text is kept as written. Repeat.")]
 Approve = Annotated[str, typer.Option(help="Gates that are approved, with commas between them.")]
@@ -80,7 +82,7 @@ def list_runbooks() -> None:
     from helpers.runbook import parameters
 
     runbooks = [parameters.describe(path) for path in parameters.names().values()]
-    _print_table(("runbook", "what it does", "minutes", "gates"), ((r.name, r.title, _number(r.minutes), ", ".join(r.gates)) for r in runbooks))
+    print_table(("runbook", "what it does", "minutes", "gates"), ((r.name, r.title, _number(r.minutes), ", ".join(r.gates)) for r in runbooks))
 
 
 @app.command()
@@ -96,7 +98,7 @@ def show(
         return print(_policy(runbook))
     print(f"{runbook.title}\n\n{runbook.summary}\n\nNotebook: {shown_path(runbook.path)}")
     rows = ((p.name, p.annotation, "(required)" if p.required else json.dumps(p.default, ensure_ascii=False), p.help) for p in runbook.parameters)
-    _print_table(("parameter", "type", "default", "meaning"), rows)
+    print_table(("parameter", "type", "default", "meaning"), rows)
     print(f"Gates: {', '.join(runbook.gates) or 'none'} (approve them with --approve)")
     print(f"IAM policy:\n{_policy(runbook)}")
     return None
@@ -111,18 +113,6 @@ def _policy(runbook: Runbook) -> str:
         module, _, attribute = policy.partition(":")
         policy = getattr(importlib.import_module(module), attribute)
     return json.dumps(policy() if callable(policy) else policy, indent=2) if policy else "none is declared in the notebook's metadata"
-
-
-@app.command("runs")
-def list_runs() -> None:
-    """List the runs, newest last."""
-    from helpers.runbook import store
-
-    rows = []
-    for path in sorted(store.runs_directory().glob("*/run.json"), key=lambda path: path.stat().st_mtime):
-        run, result = store.read_json(path), store.read_json(path.with_name("result.json")) or {}
-        rows.append((path.parent.name, run["runbook"], run["mode"], result.get("status", "unknown"), result.get("error", "")))
-    _print_table(("run", "runbook", "mode", "status", "error"), rows)
 
 
 # -- running -------------------------------------------------------------------------------------------
@@ -235,7 +225,7 @@ def _clean_up(aws: Any, run_id: str, yes: bool) -> None:
     found = leftovers.left_behind(aws, run_id)
     print(f"account {aws.account}, {aws.region}: {len(found)} left behind{f' by run {run_id}' if run_id else ', expired'}")
     if found:
-        _print_table(("kind", "name", "run", "expires"), ((one.kind, one.name, one.run_id, one.expires) for one in found))
+        print_table(("kind", "name", "run", "expires"), ((one.kind, one.name, one.run_id, one.expires) for one in found))
     if found and yes:
         leftovers.remove_all(aws, found)
         print(f"removed: {len(found)}; a new listing has {len(leftovers.left_behind(aws, run_id))}")
@@ -435,7 +425,7 @@ def cloud_status() -> None:
 
     rows = [(shown_path(cloud.directory), cloud.endpoint, str(cloud.pid), cloud.started_at) for cloud in rehearsal.running()]
     if rows:
-        return _print_table(("cloud", "endpoint", "pid", "started"), rows)
+        return print_table(("cloud", "endpoint", "pid", "started"), rows)
     return print("no local cloud is running")
 
 
@@ -459,7 +449,7 @@ def cloud_prepare(name: str, run_directory: Annotated[Path, typer.Option()]) -> 
 # -- printing ------------------------------------------------------------------------------------------
 
 
-def _print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+def print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

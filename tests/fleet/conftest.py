@@ -34,6 +34,7 @@ def record(status, code, error=""):
     told = {"runbook": "tiny", "run_id": run_id, "mode": mode, "status": status, "exit_code": code, "error": error, "metrics": {}, "steps": []}
     told.update(plan=writes if mode == "plan" else [], calls=writes if status == "done" else [])
     (directory / "new.json").write_text(json.dumps(told)); os.replace(directory / "new.json", directory / "result.json")
+(directory / "run.json").write_text(json.dumps({"runbook": "tiny", "run_id": run_id, "mode": mode, "created": time.time(), "parameters": {"name": name}}))
 if broken.startswith("wait"):
     (house / f"begun-{name}").touch()
     record("running", 5)
