@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +33,7 @@ def fleet(
     approve: Annotated[str, typer.Option(metavar="CODE", help="The code of the fleet's plan: it approves that plan, with its gates, and no other.")] = "",
     retry_failed: Annotated[str, typer.Option(metavar="RUN", help="Run only those again that failed in this fleet run.")] = "",
     resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with a fleet run that was interrupted or stopped: those that have not ended.")] = "",
+    notify: Annotated[list[str] | None, typer.Option(metavar="WHERE", help="Tell an SNS topic or an event bus (ARN), or slack, when it waits for approval, fails or ends. Repeat.")] = None,
     cold: Annotated[bool, typer.Option("--cold", help="A new process for each kernel instead of a fork of a warm one.")] = False,
 ) -> None:
     """Run a runbook over many accounts, regions and resources: canary, waves, limits, one report."""
@@ -40,12 +42,13 @@ def fleet(
     earlier = [one for one in (plan, retry_failed, resume) if one]
     _refuse_contradictions(file, mode, run_id, plan, earlier)
     asked = (max_concurrency, max_errors, canary, waves)
+    places = _places(notify)
     if earlier:
         with _loaded(earlier[0]) as kept:
             mode = "apply" if plan else mode or kept.mode
             _refuse_another(kept, mode, file, runbook)
             targets = kept.targets if plan else [one.target for one in kept.outcomes(mode) if _wanted(one, bool(retry_failed))]
-            raise typer.Exit(_run_earlier(kept, mode, targets, _limits(mode, *asked), approve, cold))
+            raise typer.Exit(_run_earlier(kept, mode, targets, _limits(mode, *asked), approve, cold, places))
     mode = mode or "rehearse"
     if mode == "apply":
         from helpers.aws.errors import RunbookError
@@ -54,7 +57,7 @@ def fleet(
     limits = _limits(mode, *asked)
     targets = _validated(file, runbook, mode)
     with closing(record.create(_new_id(run_id), file.name, mode, targets)) as kept:  # type: ignore[union-attr]
-        raise typer.Exit(run(kept, mode, targets, limits, cold=cold))
+        raise typer.Exit(run(kept, mode, targets, limits, cold=cold, notify=places))
 
 
 def resume(fleet_id: str) -> int:
@@ -70,7 +73,7 @@ def _loaded(fleet_id: str) -> closing[Record]:
     return closing(record.load(fleet_id))
 
 
-def _run_earlier(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, approve: str, cold: bool) -> int:
+def _run_earlier(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, approve: str, cold: bool, places: Sequence[str] = ()) -> int:
     """Run targets of a fleet run that exists; an apply only where its plan is approved (exit code 3 where it is not)."""
     from helpers.fleet import approval
     from helpers.runbook import store
@@ -81,11 +84,11 @@ def _run_earlier(kept: Record, mode: str, targets: Sequence[Target], limits: Lim
         except approval.FleetNotApproved as error:
             print(f"runbook: {error}", file=sys.stderr)
             return store.NOT_APPROVED
-    return run(kept, mode, targets, limits, cold=cold)
+    return run(kept, mode, targets, limits, cold=cold, notify=places)
 
 
-def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, cold: bool = False) -> int:
-    """Run targets of a fleet, write its report, and say where it is; returns the fleet's exit code."""
+def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, cold: bool = False, notify: Sequence[str] = ()) -> int:
+    """Run targets of a fleet, write its report, say where it is, and tell those who want to know; returns the fleet's exit code."""
     from helpers.fleet import approval, record, report
     from helpers.fleet.launch import Kernels, launcher
     from helpers.fleet.run import Fleet
@@ -111,13 +114,17 @@ def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, c
         facts = f"The plan has {made['writes']} writes and {made['gates']} gates. Code: {approval.code(made)}."
     report.write(kept, facts)
     _tell(kept, outcomes, running.stopped, code, facts)
+    if notify:
+        from helpers.fleet.notify import Message, event_of, tell
+
+        message = Message(kept.id, event_of(mode, code), mode, dict(Counter(one.status for one in outcomes)), code, running.stopped)
+        for fault in tell(notify, message):
+            print(f"runbook: {fault}", file=sys.stderr)
     return code
 
 
 def _tell(kept: Record, outcomes: Sequence[Outcome], stopped: str, code: int, facts: str) -> None:
     """The end of a fleet run in a few lines, and how to go on."""
-    from collections import Counter
-
     from helpers.cli import shown_path
     from helpers.fleet.record import INTERRUPTED, NEVER
 
@@ -215,6 +222,15 @@ def _wanted(outcome: Outcome, failed: bool) -> bool:
 
     open_ones = (NEVER, INTERRUPTED)
     return not outcome.good and outcome.status not in open_ones if failed else outcome.status in open_ones
+
+
+def _places(notify: list[str] | None) -> tuple[str, ...]:
+    """Whom to tell, looked at before anything runs."""
+    if not notify:
+        return ()
+    from helpers.fleet.notify import checked
+
+    return checked(notify)
 
 
 def _new_id(run_id: str) -> str:

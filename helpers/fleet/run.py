@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +14,7 @@ from helpers.fleet import throttling
 from helpers.fleet.limits import Limits
 from helpers.fleet.record import GOOD, INTERRUPTED, Record
 from helpers.fleet.targets import Target
+from helpers.runbook.interrupts import handled_by
 
 LOOK_S = 0.2  # how often the view is drawn and a signal is seen
 
@@ -63,7 +61,7 @@ class Fleet:
     def run(self, targets: Sequence[Target]) -> None:
         """Run the targets. What was stopped, and why, is in `stopped`; how each ended, in the record."""
         self.total = len(targets)
-        with ThreadPoolExecutor(self.limits.at_once(self.total), "fleet") as pool, self._on_signals():
+        with ThreadPoolExecutor(self.limits.at_once(self.total), "fleet") as pool, handled_by(self._count_signal):
             for name, part in self.limits.split(targets):
                 self.part = name
                 self.record.journal.write("part", name=name, numbers=[one.number for one in part])
@@ -128,22 +126,8 @@ class Fleet:
 
     # -- Ctrl-C ----------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _on_signals(self) -> Iterator[None]:
-        """Count SIGINT and SIGTERM, which only the main thread may; the loop acts on them."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def count(number: int, frame: Any) -> None:
-            self._pressed += 1
-
-        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _count_signal(self, number: int, frame: Any) -> None:
+        self._pressed += 1  # the loop acts on it
 
     def _notice_signals(self) -> None:
         """The first one begins nothing more and interrupts what runs, so that a step can undo a freeze; the second ends it."""

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from papermill.parameterize import parameterize_notebook
 from helpers.aws.errors import RunbookError
 from helpers.runbook import parameters as schema
 from helpers.runbook import store
+from helpers.runbook.interrupts import handled_by
 from helpers.runbook.journal import Journal
 from helpers.runbook.redact import redact
 
@@ -162,12 +162,8 @@ def _environment(directory: Path, environment: Mapping[str, str] | None) -> dict
     return {**(os.environ if environment is None else environment), "RUNBOOK_RUNS": str(directory.parent.resolve())}
 
 
-@contextlib.contextmanager
-def _interrupting(kernel: AsyncKernelManager) -> Iterator[None]:
+def _interrupting(kernel: AsyncKernelManager) -> contextlib.AbstractContextManager[None]:
     """Ctrl-C and SIGTERM interrupt the kernel first, so that the step can undo a freeze; a second one ends the run."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     told: list[int] = []
 
     def interrupt(number: int, frame: Any) -> None:
@@ -177,12 +173,7 @@ def _interrupting(kernel: AsyncKernelManager) -> Iterator[None]:
         told.append(number)
         os.kill(pid, signal.SIGINT)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return handled_by(interrupt)
 
 
 def _without_bars(notebook: Any) -> Any:

@@ -1,15 +1,12 @@
-"""A runbook that does what its name says, and the command line in this process."""
+"""A small runbook for fleets, and a file over some of its things."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import pytest
-
-from helpers import cli
 
 PARAMETERS = """
 mode: str = "rehearse"  # mode
@@ -51,13 +48,6 @@ else:
 """
 
 
-@dataclass
-class Told:
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def tiny(tmp_path, monkeypatch) -> Path:
     """The runbook; its runs go to a folder of the test's, and every account can be entered."""
@@ -79,17 +69,3 @@ def fleet_file(tiny) -> Callable[..., Path]:
         return path
 
     return make
-
-
-@pytest.fixture
-def runbook(monkeypatch, capfd) -> Callable[..., Told]:
-    """Call the command line's entry point."""
-
-    def call(*arguments: object) -> Told:
-        monkeypatch.setattr("sys.argv", ["runbook", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return Told(ended.value.code, out, err)
-
-    return call
