@@ -387,6 +387,8 @@ def _known_run(run_id: str) -> dict[str, Any]:
     from helpers.runbook import store
 
     known = store.read_json(store.runs_directory() / checked_run_id(run_id) / "run.json")
+    if known is None and (store.runs_directory() / run_id / "fleet.json").exists():
+        raise RunbookError(f"{run_id} is a fleet, not a run.", f"Name one of its runs ({run_id}.001, ...): `runbook runs show {run_id}` lists them.")
     if known is None:
         raise RunbookError(f"There is no run {run_id} in {shown_path(store.runs_directory())}.", "`runbook runs` lists them.")
     return known

@@ -10,7 +10,7 @@ from typing import Any
 MODULES = (
     "numpy", "pandas", "matplotlib", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib.dates", "boto3", "botocore.session",
     "botocore.httpsession", "botocore.signers", "botocore.regions", "botocore.waiter", "botocore.paginate", "msgspec", "jinja2", "IPython.display",
-    "ipykernel.ipkernel", "ipykernel.kernelapp", "ipykernel.zmqshell", "ipykernel.heartbeat", "ipykernel.iostream", "IPython.core.completer", "jedi",
+    "ipykernel.ipkernel", "ipykernel.kernelapp", "ipykernel.zmqshell", "ipykernel.heartbeat", "ipykernel.iostream", "IPython.core.completer",
     "helpers.aws", "helpers.runbook.engine", "helpers.runbook.report", "helpers.runbook.timeline",
 )  # fmt: skip
 # It connects itself to the shell that runs when it is imported, which a fork server has not.

@@ -72,12 +72,13 @@ class WarmKernels:
 
     def fork(self, argv: list[str], env: dict[str, str], cwd: str, files: list[int]) -> ForkedKernel | None:
         """A forked kernel, or None where it has to start cold; `counts` and `reasons` are kept."""
+        connection = socket.socket(socket.AF_UNIX)
         try:
-            connection = socket.socket(socket.AF_UNIX)
             connection.connect(self._address())
             made, reason = ask(connection, argv, env, cwd, files)
         except (OSError, ValueError) as error:
             made, reason = None, str(error)
+            connection.close()
         with self._lock:
             self.counts["warm" if made else "cold"] += 1
             if reason:

@@ -14,3 +14,5 @@ def test_a_fleet_stands_for_its_runs_and_has_a_timeline_of_its_own(tiny, fleet_f
     assert shown.code == 0 and "run planned" in shown.out and "f1.002: b" in shown.out and "It broke." in shown.out and "exit code 4" in shown.out
     missing = runbook("runs", "show", "nothing")
     assert missing.code == 1 and "There is no run nothing" in missing.err
+    back = runbook("rollback", "f1")
+    assert back.code == 1 and "f1 is a fleet, not a run." in back.err
