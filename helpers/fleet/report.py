@@ -17,7 +17,7 @@ from helpers.runbook.redact import redact
 from helpers.runbook.report import STYLE
 
 COLUMNS = (
-    "number", "runbook", "resource", "account", "region", "status", "exit_code", "duration_s", "attempts", "writes", "changed", "error", "remedy", "run_id", "output", "report",
+    "number", "runbook", "resource", "note", "account", "region", "status", "exit_code", "duration_s", "attempts", "writes", "changed", "error", "remedy", "run_id", "output", "report",
 )  # fmt: skip
 ORDER = ("failed", "in doubt", "not approved", "interrupted", NEVER, "planned", "done")  # what wants a look comes first
 MORE_STYLE = """
@@ -52,7 +52,7 @@ def _row(record: Record, outcome: Outcome) -> dict[str, Any]:
     writes = changed(result)
     files = {name: f"../{outcome.run_id}/{file}" for name, file in (("output", "output.ipynb"), ("report", "report.html")) if outcome.run_id and (record.runs / outcome.run_id / file).exists()}
     return {
-        "number": target.number, "runbook": target.runbook, "resource": target.resource, "account": target.account or result.get("account", ""),
+        "number": target.number, "runbook": target.runbook, "resource": target.resource, "note": target.note, "account": target.account or result.get("account", ""),
         "region": target.region or result.get("region", ""), "status": outcome.status, "exit_code": "" if outcome.exit_code is None else outcome.exit_code,
         "duration_s": f"{outcome.duration_s:.1f}" if outcome.run_id else "", "attempts": outcome.attempts, "writes": sum(writes.values()),
         "changed": "; ".join(f"{name} × {count}" if count > 1 else name for name, count in writes.items()), "error": what, "remedy": remedy, "run_id": outcome.run_id,
@@ -112,7 +112,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
         place = f'<td class="k">{html.escape(row["account"])}</td><td class="k">{html.escape(row["region"])}</td>' if with_account else ""
         colour = display.COLOURS.get(row["status"], "#616161")
         body.append(
-            f'<tr><td class="n">{row["number"]}</td><td class="w">{html.escape(row["resource"] or row["runbook"])}</td><td class="k">{html.escape(row["runbook"])}</td>{place}'
+            f'<tr><td class="n">{row["number"]}</td><td class="w">{html.escape(row["resource"] or row["runbook"])}<div class="who">{html.escape(row["note"])}</div></td><td class="k">{html.escape(row["runbook"])}</td>{place}'
             f'<td class="s" style="color:{colour}">{html.escape(row["status"])}</td><td class="n">{row["duration_s"]}</td><td class="w">{changes}{error}</td><td class="k">{links}</td></tr>'
         )
     return f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr></thead><tbody>{''.join(body)}</tbody></table>"

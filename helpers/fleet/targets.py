@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,17 @@ class Target:
     resource: str = ""
     account: str = ""
     region: str = ""
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The resource, with what tells it from others of that name (`note`)."""
+        return " ".join(filter(None, (self.resource or self.runbook, self.note)))
 
     @property
     def label(self) -> str:
-        """The resource with its account and region, where they are given."""
-        return " · ".join(filter(None, (self.resource or self.runbook, self.account, self.region)))
+        """The name with its account and region, where they are given."""
+        return " · ".join(filter(None, (self.name, self.account, self.region)))
 
     @property
     def place(self) -> dict[str, str]:
@@ -60,7 +66,21 @@ def resolve(entries: Iterable[Entry], *, rehearse: bool = False) -> tuple[list[T
             faults.append(Fault(entry.line, f"It is the target of line {first[key]} again: {found.label}."))
         first.setdefault(key, entry.line)
         targets.append(found)
-    return targets, faults
+    return _told_apart(targets), faults
+
+
+def _told_apart(targets: list[Target]) -> list[Target]:
+    """The targets, where those of the same label say in which parameters they differ."""
+    alike: dict[tuple[str, str], list[Target]] = {}
+    for target in targets:
+        alike.setdefault((target.runbook, target.label), []).append(target)
+    told = []
+    for target in targets:
+        group = alike[target.runbook, target.label]
+        names = sorted({name for one in group for name in one.values})
+        differing = [name for name in names if len({repr(one.values.get(name)) for one in group}) > 1]
+        told.append(replace(target, note=", ".join(f"{name}={target.values[name]}" for name in differing if name in target.values)))
+    return told
 
 
 @functools.lru_cache(maxsize=64)

@@ -90,3 +90,9 @@ def test_a_rehearsal_has_no_accounts(tmp_path, tiny):
     text = f"runbook: {tiny}\ntargets:\n- {{resource: a, account: 012345678901, region: eu-west-1}}\n- {{resource: a, account: 012345678902, region: eu-west-1}}\n"
     targets, wrong = resolve(read(written(tmp_path, text)).entries, rehearse=True)
     assert wrong == [] and targets[0].values == {"name": "a"} and targets[0].label == "a · 012345678901 · eu-west-1"
+
+
+def test_targets_of_the_same_resource_say_in_what_they_differ(tmp_path, tiny):
+    text = f"runbook: {tiny}\ntargets:\n- {{resource: a, parameters: {{size: 1}}}}\n- {{resource: a, parameters: {{size: 2, version: x}}}}\n- b\n"
+    targets, wrong = resolve(read(written(tmp_path, text)).entries)
+    assert wrong == [] and [one.label for one in targets] == ["a size=1", "a size=2, version=x", "b"]
