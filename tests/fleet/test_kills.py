@@ -55,6 +55,7 @@ run.finish()
 CALL = "import sys; from helpers.fleet import accounts; accounts.unreachable = lambda targets: []; from helpers.cli import main; main()"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are counted in /proc")
 def test_a_coordinator_killed_in_the_middle_of_an_apply_is_gone_on_with_and_every_effect_happens_once(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
