@@ -92,7 +92,8 @@ class Terminal:
             table.add_row("", Text(f"and {more} more", style="dim"))
         if fleet.waiting:
             table.add_row("", Text(f"{len(fleet.waiting)} wait because AWS asked to slow down", style="yellow"))
-        bar = ProgressBar(total=max(fleet.total, 1), completed=sum(fleet.counts.values()), width=40)
+        bar = Table.grid()  # a bar alone does not end its line
+        bar.add_row(ProgressBar(total=max(fleet.total, 1), completed=sum(fleet.counts.values()), width=40))
         head = Text(f"{fleet.mode}, {fleet.part}: {counted(fleet)}", style="bold")
         return Group(head, bar, table)
 
