@@ -1,6 +1,6 @@
 """Score the forecast of the day the burst credits run out next to what people draw today, on traces whose day is known.
 
-    ./run python benchmarks/efs_forecast.py TOOL [--tested 900 901] [--tuned 500 501]
+    ./run python benchmarks/efs_forecast.py TOOL [--tested 900 901 7001 7002] [--tuned 500 501 502 503]
 
 TOOL is the script that makes the traces (make_efs_traces.py). Writes benchmarks/results/efs_forecast.md.
 """
@@ -149,14 +149,14 @@ def main() -> None:
     """Score all methods, print the tables and write them down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tool", type=Path)
-    parser.add_argument("--tested", type=int, nargs="*", default=[900, 901])
-    parser.add_argument("--tuned", type=int, nargs="*", default=[500, 501])
+    parser.add_argument("--tested", type=int, nargs="*", default=[900, 901, 7001, 7002])
+    parser.add_argument("--tuned", type=int, nargs="*", default=[500, 501, 502, 503])
     parser.add_argument("--per-kind", type=int, default=60)
     parser.add_argument("--kept", type=Path, help="a folder that keeps the traces made")
     options = parser.parse_args()
     parts = ["# The day the burst credits run out", f"{date.today()}; made-up traces, 28 days of history in steps of 5 minutes.", LEGEND]
     with tempfile.TemporaryDirectory() as folder:
-        for title, seeds in (("Seeds that tuned nothing", options.tested), ("Seeds that the priors were chosen on", options.tuned)):
+        for title, seeds in (("Seeds that tuned nothing", options.tested), ("Seeds that priors and the threshold of alarms were chosen on", options.tuned)):
             if not seeds:
                 continue
             found = measure(options.tool, seeds, options.per_kind, options.kept or Path(folder))

@@ -20,6 +20,8 @@ try:  # about three times as fast as NumPy alone, and as right
 except ImportError:
     numba = None
 
+KEEP = os.access(Path(__file__).parent, os.W_OK)  # compiled code, where there is a place for it
+
 MIB, GIB, TIB = 2**20, 2**30, 2**40
 
 BASELINE_PER_BYTE = 50 * 1024 / GIB  # bytes/s: 50 KiB/s a GiB
@@ -62,10 +64,14 @@ def metered_bytes(read: ArrayLike, write: ArrayLike, metadata: ArrayLike = 0) ->
 
 
 def seconds_to_zero(standard_bytes: ArrayLike, credit: ArrayLike, metered_rate: ArrayLike) -> Any:
-    """Seconds until `credit` bytes are used up at `metered_rate` bytes/s; inf where the rate is not above the baseline."""
+    """Seconds until `credit` bytes are used up at `metered_rate` bytes/s; inf where the rate is not above the baseline.
+
+    Each is a number or an array, and the result is of their common shape; NaN where a rate or a balance is missing.
+    """
     excess = np.asarray(metered_rate, dtype=np.float64) - burst_rates(standard_bytes).baseline
     credit, excess = np.broadcast_arrays(np.asarray(credit, dtype=np.float64), excess)
-    return np.divide(credit, excess, out=np.full(excess.shape, np.inf), where=excess > 0)[()]
+    never = np.where(np.isnan(credit) | np.isnan(excess), np.nan, np.inf)
+    return np.divide(credit, excess, out=never, where=excess > 0)[()]
 
 
 def simulate_credits(
@@ -151,7 +157,6 @@ def _steps_numpy(used: NDArray[Any], gain: Floats, cap: Floats, credit: Floats, 
 
 
 if numba is not None:
-    KEEP = os.access(Path(__file__).parent, os.W_OK)  # compiled code, where there is a place for it
 
     @numba.njit(cache=KEEP, error_model="numpy")
     def _steps_numba(used, gain, cap, credit, into):  # type: ignore[no-untyped-def]

@@ -1,8 +1,9 @@
-"""Figures of reviews: each title states the finding, and lines differ by style, so that they read in black and white."""
+"""Figures of reviews, and tables of sentences: each title states the finding, and lines differ by style, so that they read in black and white."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import matplotlib.dates as mdates
@@ -186,6 +187,20 @@ def draw_costs(reviews: Sequence[Review], most: int = MOST_SMALL) -> Figure:
     axes.set(xlabel=f"{money} a month", ylabel="file system", title=title)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return _done(figure)
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """A table of sentences, shown with its text to the left, where notebooks put numbers to the right; its index only where that has a name."""
+
+    table: pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        rows = self.table.to_html(border=0, index=self.table.index.name is not None)
+        return rows.replace("<td>", '<td style="text-align: left">').replace("<th>", '<th style="text-align: left">')
+
+    def __repr__(self) -> str:
+        return repr(self.table)
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:

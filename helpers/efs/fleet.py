@@ -75,7 +75,7 @@ class Fleet:
 
     def checks(self) -> pd.DataFrame:
         """The self-check of each file system that has one to make."""
-        rows = [(one.file_system.label, one.agreement.steps, f"{abs(one.agreement.share):.2%}" if one.agreement.steps else "", one.checked) for one in self.reviews if one.file_system.throughput_mode == BURSTING]
+        rows = [(one.file_system.label, f"{one.agreement.steps:,}", f"{abs(one.agreement.share):.2%}" if one.agreement.steps else "", one.checked) for one in self.reviews if one.file_system.throughput_mode == BURSTING]
         return pd.DataFrame(rows, columns=["file system", "steps compared", "not explained", "finding"])
 
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.aws.errors import RunbookError
-from helpers.efs.credits import MIB, burst_rates, simulate_credits
+from helpers.efs.credits import KEEP, MIB, burst_rates, numba
 
 DAY = 86_400
 BLOCKS = 8  # of a day: balances are followed every three hours
 LEAST_DAYS, MOST_DAYS = 3, 35  # of history: five weeks say more of the next ones than a year does
 WEEK = 7
-ALARM_DAYS, ALARM = 30, 0.75  # a warning is due where this share of the paths runs out within these days
+ALARM_DAYS, ALARM = 30, 0.8  # a warning is due where this share of the paths runs out within these days
 
 # What is thought before a day is seen. Logarithms of daily bytes; these five in units of the noise between days.
 LEVEL, WEEKDAY, WEEKEND, GROWTH, JUMP = 40.0, 2.5, 6.0, 0.035, 6.0
@@ -51,7 +51,7 @@ class Forecast:
 
     @property
     def alarm(self) -> bool:
-        """Whether a warning is due: at least three quarters of the paths run out within 30 days."""
+        """Whether a warning is due: at least four paths in five run out within 30 days."""
         return self.within_30_days >= ALARM
 
 
@@ -80,16 +80,16 @@ def forecast(
     slow = np.zeros(len(used), dtype=bool) if throttled is None else np.asarray(throttled, dtype=bool)
     held_back = _blocks(slow.astype(np.float64), step_seconds).sum(axis=1) > 0
     rates = burst_rates(standard_bytes)
-    totals = blocks.sum(axis=1)
+    seen = blocks.sum(axis=1)
     if held_back.any() and not held_back.all():
-        totals = np.where(held_back, np.maximum(totals, totals[~held_back].max()), totals)
+        seen = np.where(held_back, np.maximum(seen, seen[~held_back].max()), seen)
     shares = blocks / np.maximum(blocks.sum(axis=1, keepdims=True), 1.0)
     least = max(rates.baseline * DAY * 1e-4, 1.0)  # a day of nothing has no logarithm
-    levels = _futures(np.log(np.maximum(totals, least)), horizon_days, paths, chance)
+    levels = _futures(np.log(np.maximum(seen, least)), horizon_days, paths, chance)
     donors = np.flatnonzero(~held_back) if not held_back.all() else np.arange(len(blocks))
-    hours = shares[chance.choice(donors, (horizon_days, paths))]  # days, paths, blocks
-    demand = (np.exp(np.minimum(levels, 80))[:, :, None] * hours).transpose(0, 2, 1).reshape(-1, paths)
-    days = _days_to_zero(demand, standard_bytes, credit) if credit > 0 else np.zeros(paths)
+    like = chance.choice(donors, (horizon_days, paths))
+    totals = np.exp(np.minimum(levels, 80, out=levels), out=levels)
+    days = _days_to_zero(totals, shares, like, standard_bytes, credit) if credit > 0 else np.zeros(paths)
     p10, p50, p90 = np.quantile(days, [0.1, 0.5, 0.9], method="inverted_cdf")
     within = float((days <= ALARM_DAYS).mean())
     return Forecast(float(p10), float(p50), float(p90), within, horizon_days, days, _note(used, slow, step_seconds))
@@ -127,34 +127,68 @@ def _blocks(used: Floats, step_seconds: float) -> Floats:
     return used[len(used) - days * a_day :].reshape(days, BLOCKS, -1).sum(axis=2)
 
 
-def _days_to_zero(demand: Floats, standard_bytes: float, credit: float) -> Floats:
-    """The day each path (column) reaches zero, to the minute by the rate of its block."""
-    seconds = DAY / BLOCKS
-    balances = simulate_credits(demand, standard_bytes, seconds, credit)
-    empty = balances <= 0
-    first = empty.argmax(axis=0)
-    path = np.arange(demand.shape[1])
-    before = np.where(first > 0, balances[np.maximum(first - 1, 0), path], credit)
-    lost = demand[first, path] - burst_rates(standard_bytes).baseline * seconds
-    part = np.divide(before, lost, out=np.zeros(len(path)), where=lost > 0)
-    return np.where(empty[first, path], (first + np.clip(part, 0, 1)) / BLOCKS, np.inf)
+def _days_to_zero(totals: Floats, shares: Floats, like: NDArray[np.int_], standard_bytes: float, credit: float) -> Floats:
+    """The day each path reaches zero, to the minute by the rate of its block; inf where it never does.
+
+    `totals` is bytes a day, (days, paths); a day's blocks have the `shares` of the day of the history that `like` names.
+    """
+    seconds, rates = DAY / BLOCKS, burst_rates(standard_bytes)
+    found = np.full(totals.shape[1], np.inf)
+    follow = _follow_numpy if numba is None else _follow_numba
+    follow(totals, shares, like, rates.baseline * seconds, rates.max_credit, np.full(totals.shape[1], float(credit)), found)
+    return found / BLOCKS
 
 
-@dataclass(frozen=True)
-class _Explanation:
-    """One linear model of the days' logarithms: its columns and what was thought of them, solved for any days.
+def _follow_numpy(totals: Floats, shares: Floats, like: NDArray[np.int_], gain: float, cap: float, credit: Floats, found: Floats) -> None:
+    """Spend `credit` block by block, all paths together, and note in `found` the blocks until a path is empty."""
+    left = np.arange(len(found))
+    for day, (total, donor) in enumerate(zip(totals, like, strict=True)):
+        asked = total[left] * shares[donor[left]].T
+        for block, change in enumerate(gain - asked):
+            after = credit + change
+            gone = (after <= 0) & (credit > 0)
+            if gone.any():
+                found[left[gone]] = day * BLOCKS + block + credit[gone] / -change[gone]
+                after[gone] = -np.inf  # and stays so
+            credit = np.minimum(after, cap)
+        left, credit = left[credit > 0], credit[credit > 0]
 
-    Gaussian coefficients in units of the noise, whose variance has an inverse gamma distribution; the textbook
-    conjugate regression.
+
+if numba is not None:
+
+    @numba.njit(cache=KEEP, error_model="numpy")
+    def _follow_numba(totals, shares, like, gain, cap, credit, found):  # type: ignore[no-untyped-def]
+        """The same, path by path within a day."""
+        for day in range(totals.shape[0]):
+            for path in range(totals.shape[1]):
+                left, total, donor = credit[path], totals[day, path], like[day, path]
+                if left <= 0.0:
+                    continue
+                for block in range(shares.shape[1]):
+                    change = gain - total * shares[donor, block]
+                    after = left + change
+                    if after <= 0.0:
+                        found[path] = day * shares.shape[1] + block + left / -change
+                        left = 0.0
+                        break
+                    left = min(after, cap)
+                credit[path] = left
+
+
+class _Explanations(NamedTuple):
+    """Linear models of the days' logarithms, one a row: what was thought of their coefficients, solved for any days.
+
+    A model's columns are level, days of the week, growth, event. Gaussian coefficients in units of the noise, whose variance has
+    an inverse gamma distribution; the textbook conjugate regression.
     """
 
-    columns: Floats  # days, coefficients: level, days of the week, growth, event
-    stays: float  # 1 where the event goes on after the history, 0 where it was one loud day
+    stays: Floats  # 1 where the event goes on after the history, 0 where it was one loud day
     centre: Floats  # coefficients
+    expected: Floats  # days: what the centre makes of them
     gain: Floats  # coefficients from days
     spread: Floats  # root of the covariance of the coefficients, in units of the noise
     inverse: Floats  # of the days' covariance
-    log_weight: float
+    log_weight: Floats
 
 
 def _season(day: NDArray[np.int_]) -> Floats:
@@ -178,8 +212,8 @@ def _events(days: int) -> list[tuple[NDArray[np.bool_], float, float]]:
 
 
 @lru_cache(maxsize=8)
-def _explanations(days: int) -> tuple[list[_Explanation], Floats, Floats]:
-    """All explanations of a history of some days, and of all of them the centres and the inverses, stacked."""
+def _explanations(days: int) -> _Explanations:
+    """All explanations of a history of some days."""
     day = np.arange(days)
     made = []
     for event, p_event, stays in _events(days):
@@ -190,38 +224,39 @@ def _explanations(days: int) -> tuple[list[_Explanation], Floats, Floats]:
                 prior[1 : 1 + WEEK, 1 : 1 + WEEK] = week
                 centre = np.zeros(len(prior))
                 centre[-2] = GROWTH_MEAN if growth else 0.0
-                made.append(_solved(columns, stays, prior, centre, np.log(p_event * p_week * p_growth)))
-    return made, np.array([each.columns @ each.centre for each in made]), np.array([each.inverse for each in made])
+                made.append((stays, centre, columns @ centre, *_solved(columns, prior, np.log(p_event * p_week * p_growth))))
+    return _Explanations(*(np.array(rows) for rows in zip(*made, strict=True)))
 
 
-def _solved(columns: Floats, stays: float, prior: Floats, centre: Floats, log_prior: float) -> _Explanation:
+def _solved(columns: Floats, prior: Floats, log_prior: float) -> tuple[Floats, Floats, Floats, float]:
+    """Gain, spread, inverse and logarithm of the weight of one explanation."""
     covariance = columns @ prior @ columns.T + np.eye(len(columns))
     inverse = np.linalg.inv(covariance)
     gain = prior @ columns.T @ inverse
     values, vectors = np.linalg.eigh(prior - gain @ columns @ prior)
-    spread = vectors * np.sqrt(np.maximum(values, 0))
-    return _Explanation(columns, stays, centre, gain, spread, inverse, log_prior - 0.5 * np.linalg.slogdet(covariance)[1])
+    return gain, vectors * np.sqrt(np.maximum(values, 0)), inverse, log_prior - 0.5 * np.linalg.slogdet(covariance)[1]
 
 
 def _futures(logs: Floats, horizon: int, paths: int, chance: np.random.Generator) -> Floats:
     """Logarithms of daily demand that may come, (horizon, paths)."""
-    days = len(logs)
-    explanations, centres, inverses = _explanations(days)
+    days, known = len(logs), _explanations(len(logs))
     off = logs.mean()  # so that the level's prior is about zero
-    rests = logs - off - centres
-    misfits = NOISE_SCALE + 0.5 * (rests[:, None, :] @ inverses @ rests[:, :, None])[:, 0, 0]
+    rests = logs - off - known.expected
+    # einsum and no product of matrices, whose threads wait for each other on a busy machine.
+    misfits = NOISE_SCALE + 0.5 * (np.einsum("eij,ej->ei", known.inverse, rests) * rests).sum(axis=1)
     shape = NOISE_SHAPE + days / 2
-    weights = np.array([each.log_weight for each in explanations]) - shape * np.log(misfits)
+    weights = known.log_weight - shape * np.log(misfits)
     weights = np.exp(weights - weights.max())
-    counts = chance.multinomial(paths, weights / weights.sum())
+    drawn = np.repeat(np.arange(len(weights)), chance.multinomial(paths, weights / weights.sum()))  # one explanation a path
+    noise = np.sqrt(misfits[drawn] / chance.gamma(shape, size=paths))
+    some, place = np.unique(drawn, return_inverse=True)
+    means = known.centre[some] + np.einsum("eij,ej->ei", known.gain[some], rests[some])
+    beta = means[place].T + np.einsum("pij,jp->ip", known.spread[drawn], chance.standard_normal((known.centre.shape[1], paths))) * noise
     ahead = np.arange(days, days + horizon)
-    season, slope = _season(ahead), ahead - (days - 1.0)
-    drawn: list[Any] = []
-    for which in np.flatnonzero(counts):
-        each, count = explanations[which], counts[which]
-        noise = np.sqrt(misfits[which] / chance.gamma(shape, size=count))
-        mean = each.centre + each.gain @ rests[which]
-        beta = mean[:, None] + each.spread @ chance.standard_normal((len(mean), count)) * noise
-        future = off + beta[0] + season @ beta[1 : 1 + WEEK] + slope[:, None] * beta[-2] + each.stays * beta[-1]
-        drawn.append(future + noise * chance.standard_normal((horizon, count)))
-    return np.concatenate(drawn, axis=1)
+    future = beta[1 + ahead % WEEK]
+    future += off + beta[0] + known.stays[drawn] * beta[-1]
+    future += (ahead - (days - 1.0))[:, None] * beta[-2]
+    loud = chance.standard_normal((horizon, paths))
+    loud *= noise
+    future += loud
+    return future

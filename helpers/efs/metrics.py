@@ -82,15 +82,26 @@ class History:
         return pd.date_range(self.start, periods=steps, freq=pd.Timedelta(seconds=self.step_seconds), name="UTC")
 
     def frame(self, file_system: str) -> pd.DataFrame:
-        """One file system: a row a step, a column a metric."""
-        column = self.ids.index(file_system)
+        """One file system: a row a step, a column a metric. Raises `RunbookError` for one that was not read."""
+        column = self._column(file_system)
         return pd.DataFrame({name: values[:, column] for name, values in self.values.items()}, index=self.times)
 
     def of(self, file_system: str) -> History:
-        """The history of one file system alone."""
-        column = self.ids.index(file_system)
-        values = {name: values[:, column : column + 1] for name, values in self.values.items()}
+        """The history of one file system alone. Raises `RunbookError` for one that was not read."""
+        column = self._column(file_system)
+        values = {name: np.ascontiguousarray(values[:, column : column + 1]) for name, values in self.values.items()}  # steps side by side in memory
         return History((file_system,), self.start, self.step_seconds, values)
+
+    def _column(self, file_system: str) -> int:
+        if file_system not in self.ids:
+            raise RunbookError(f"No metrics of {file_system} were read.", f"Read them first; there are those of {', '.join(self.ids[:5])}{' and others' * (len(self.ids) > 5)}.")
+        return self.ids.index(file_system)
+
+    def require(self, names: Sequence[str]) -> None:
+        """Raise `RunbookError` where one of the metrics was not asked for."""
+        absent = [METRICS[name][0] for name in names if name not in self.values]
+        if absent:
+            raise RunbookError(f"The history has no {', '.join(absent)}.", "Read them too: `names` of metrics.read lists what is read.")
 
     def metered(self) -> Floats:
         """Bytes a step that count against throughput; no datapoint of I/O is no I/O."""

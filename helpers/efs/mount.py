@@ -32,6 +32,7 @@ PROOF_BYTES = 1 << 20
 CANNOT, BUSY = 69, 75  # exit codes of the scripts: the host cannot mount at all; umount did not end
 UNMOUNTED = "unmounted"
 VAGUE = {"TCP_TIMEOUT_SG_OR_ROUTE", "MOUNT_SYSCALL_FAILED", "UNKNOWN"}  # what the probe can say more of
+UNTRUSTED = "certificate is untrusted"  # what efs-proxy says of a wrong authority and of a wrong host name alike
 HAS_HELPER = "{ [ -x /sbin/mount.efs ] || command -v mount.efs >/dev/null 2>&1; }"
 
 
@@ -328,7 +329,7 @@ def _mounted(target: Target, outcome: Outcome) -> Result:
         return Result(outcome.host, False, f"SSM did not run the command: {outcome.status}.", Diagnosis("HOST_UNREACHABLE", outcome.status, "Check that the host runs and its SSM agent is online."))
     log = re.findall(r"^@@ log (.*)", outcome.stdout, re.MULTILINE)
     why = diagnose_mount(outcome.stderr, outcome.exit_code, log)
-    if outcome.host == HERE and why.code in VAGUE and not log:
+    if outcome.host == HERE and ((why.code in VAGUE and not log) or UNTRUSTED in why.evidence.lower()):
         why = _probed(target, "-t efs" in _said(outcome) and target.tls is not False) or why
     return Result(outcome.host, False, f"{why.code}: {why.cause}" + (f" ({why.evidence})" if why.evidence else ""), why)
 

@@ -29,14 +29,18 @@ KEYS = {
     "vpc": "aws:sourcevpc",
     "organization": "aws:principalorgid",
 }
-# Other names that people give the same thing.
+# Other names that people give the same thing, without case and underscores.
 ALIASES = {
     "role": "principal",
-    "role_arn": "principal",
-    "iam_role": "principal",
-    "principal_arn": "principal",
-    "access_point_arn": "access_point",
-    "accesspoint": "access_point",
+    "iam": "principal",
+    "rolearn": "principal",
+    "iamrole": "principal",
+    "iamrolearn": "principal",
+    "iamprincipal": "principal",
+    "principalarn": "principal",
+    "accesspointarn": "access_point",
+    "filesystemarn": "file_system",
+    "sourcevpc": "vpc",
 }
 FIELDS = {"tls", "file_system", "identity_policy", "mount_target", *KEYS}
 
@@ -63,13 +67,23 @@ def access(policy: Document | str | None, client: Mapping[str, Any]) -> Access:
     """
     if policy is None:
         return Access(True, True, True)
-    client = {ALIASES.get(name, name): value for name, value in client.items()}
+    client = {_field(name): value for name, value in client.items() if value is not None}
     unknown = set(client) - FIELDS
     if unknown:
         raise RunbookError(f"A client has no field {', '.join(sorted(unknown))}.", f"Fields are {', '.join(sorted(FIELDS))}.")
-    who = dict(client) if client.get("tls") else {name: value for name, value in client.items() if name not in ("principal", "access_point")}
+    tls = str(client.get("tls", False)).lower() == "true"
+    if not isinstance(client.get("principal") or "", str):
+        raise RunbookError("Who mounts is not named.", "Give `principal`, the ARN of the role or user; leave it out for an anonymous client.")
+    who = {**client, "tls": tls}
+    who = who if tls else {name: value for name, value in who.items() if name not in ("principal", "access_point")}
     allowed = {name: _allowed(action, _document(policy), who) for name, action in ACTIONS.items()}
     return Access(**{name: allowed["mount"] and given for name, given in allowed.items()})
+
+
+def _field(name: str) -> str:
+    """The field of a client that a name stands for, or the name."""
+    plain = name.lower().replace("_", "")
+    return ALIASES.get(plain) or next((each for each in FIELDS if each.replace("_", "") == plain), name)
 
 
 def _document(policy: Document | str) -> Document:
@@ -83,7 +97,7 @@ def _allowed(action: str, policy: Document, client: Mapping[str, Any]) -> bool:
     statements = [(statement, True) for statement in _list(policy.get("Statement"))]
     if client.get("principal") and client.get("identity_policy"):
         statements += [(statement, False) for statement in _list(_document(client["identity_policy"]).get("Statement"))]
-    effects = {statement["Effect"] for statement, names_who in statements if _applies(statement, action, client, names_who)}
+    effects = {statement.get("Effect") for statement, names_who in statements if _applies(statement, action, client, names_who)}
     return effects == {"Allow"}
 
 

@@ -69,6 +69,7 @@ _USAGE = {
     ("ETDataAccess-Bytes", "Read"): "elastic_read",
     ("ETDataAccess-Bytes", "Write"): "elastic_write",
 }
+UNITS = dict.fromkeys(_RATES, ("GB-Mo",)) | dict.fromkeys(("ia_access", "archive_access", "elastic_read", "elastic_write"), ("GB",)) | {"provisioned": ("MiBps-Mo",)}
 
 
 def prices(aws: Aws | None = None, region: str = "") -> Prices:
@@ -88,10 +89,12 @@ def prices(aws: Aws | None = None, region: str = "") -> Prices:
         found = [json.loads(each) for page in pages.paginate(ServiceCode="AmazonEFS", Filters=wanted) for each in page["PriceList"]]
     except (BotoCoreError, ClientError) as error:
         return table_prices(region, f"the Pricing API was not reached: {explain(error).what}")
-    rates, currency = read_products(found)
+    except ValueError:
+        return table_prices(region, "the Pricing API's answer was not JSON")
+    rates, currency = read_products(found, region)
     missing = [name for name in _RATES if name not in rates]
-    if "standard" in missing or "provisioned" in missing:
-        return table_prices(region, f"the Pricing API has no {missing[0]} price")
+    if absent := [name for name in ("standard", "provisioned") if name in missing]:
+        return table_prices(region, f"the Pricing API has no {absent[0]} price")
     source = f"Pricing API, {date.today()}"
     if missing:
         if currency != "USD":
@@ -113,25 +116,35 @@ def _table(region: str) -> dict[str, float]:
     return TABLE.get(region, _VIRGINIA)
 
 
-def read_products(products: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], str]:
-    """The prices by name in the Pricing API's products, and their currency; free tiers are left out."""
-    rates: dict[str, float] = {}
-    currency = "USD"
+def read_products(products: Iterable[Mapping[str, Any]], region: str = "") -> tuple[dict[str, float], str]:
+    """The prices by name in the Pricing API's products, and their currency.
+
+    Left out are free tiers, other units than a GB-month, a GB and a MiB/s-month, products of another region than `region` where
+    that is given, and what has not the documented shape. USD where there is any, else the currency of most prices.
+    https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-the-aws-price-list-bulk-api.html
+    """
+    found: dict[str, dict[str, float]] = {}
     for product in products:
-        attributes = product["product"]["attributes"]
-        name = _name(product["product"].get("productFamily", ""), attributes)
-        for term in product["terms"].get("OnDemand", {}).values():
-            for dimension in term["priceDimensions"].values():
-                (unit, price), *_ = dimension["pricePerUnit"].items()
-                if name and float(price) > 0:
-                    rates[name], currency = float(price), unit
-    return rates, currency
+        try:
+            attributes = product["product"]["attributes"]
+            name = _name(product["product"].get("productFamily", ""), attributes)
+            terms = [each for term in product["terms"]["OnDemand"].values() for each in term["priceDimensions"].values()]
+            rates = [(unit, float(price)) for each in terms if each.get("unit") in UNITS.get(name, ()) for unit, price in each["pricePerUnit"].items()]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            continue
+        if region and attributes.get("regionCode", region) != region:
+            continue
+        for currency, price in rates:
+            if price > 0:
+                found.setdefault(currency, {})[name] = price
+    currency = "USD" if "USD" in found or not found else max(found, key=lambda each: len(found[each]))
+    return found.get(currency, {}), currency
 
 
 def _name(family: str, attributes: Mapping[str, str]) -> str:
     if family == "Provisioned Throughput":
         return "provisioned" if attributes.get("throughputClass") == "Provisioned" else ""
-    usage = re.sub(r"^[A-Z]{2,4}\d?-", "", attributes.get("usagetype", ""))
+    usage = re.sub(r"^[A-Z]{2,4}\d*-", "", attributes.get("usagetype", ""))
     return _USAGE.get((usage, attributes.get("accessType", "") if "DataAccess" in usage else ""), "")
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from helpers.aws.errors import RunbookError
-from helpers.efs.credits import GIB, INITIAL_CREDIT, MIB, burst_rates, metered_bytes
+from helpers.efs.credits import GIB, INITIAL_CREDIT, KEEP, MIB, burst_rates, metered_bytes, numba, simulate_credits
 from helpers.efs.modes import BURSTING, ELASTIC, PROVISIONED, can_switch
 from helpers.efs.prices import Prices, elastic_cost, provisioned_cost
 
@@ -105,9 +105,9 @@ class Recommendation:
         rows = [
             {
                 "mode": option.mode,
-                "MiB/s": option.mibps,
-                money: round(option.monthly_cost, 2),
-                "of it throughput": round(option.throughput_cost, 2),
+                "MiB/s": "" if option.mibps is None else f"{option.mibps:,.0f}",
+                money: f"{option.monthly_cost:,.2f}",
+                "of it throughput": f"{option.throughput_cost:,.2f}",
                 "stalls, min a month": ("at least " if option.at_least else "") + f"{option.stall_minutes:,.0f}",
                 "now": "yes" if option.allowed else "after the 24 h lock",
                 "note": option.note,
@@ -125,14 +125,30 @@ def waiting_steps(demand: Floats, standard_bytes: float, step_seconds: float, cr
     """
     rates = burst_rates(standard_bytes)
     gain, floor, burst = (rate * step_seconds for rate in rates[:3])
-    waiting, left = np.zeros(len(demand), dtype=bool), 0.0
-    for step, asked in enumerate(demand.tolist()):
-        left += asked
+    after = simulate_credits(demand, standard_bytes, step_seconds, credit)
+    before = np.concatenate([[credit], after[:-1]])
+    short = np.flatnonzero(demand > np.maximum(floor, np.minimum(burst, before + gain)))
+    waiting = np.zeros(len(demand), dtype=bool)
+    if not len(short):  # nothing ever waits, and the balance is that of the demand
+        return waiting, float(after[-1])
+    first = int(short[0])
+    return waiting, _queue(demand[first:], gain, floor, burst, rates.max_credit, float(before[first]), waiting[first:])
+
+
+def _queue(demand: Floats, gain: float, floor: float, burst: float, most: float, credit: float, waiting: NDArray[np.bool_]) -> float:
+    """Serve the demand of each step as far as the balance allows, mark in `waiting` the steps that leave some, return the balance."""
+    left = 0.0
+    for step in range(len(demand)):
+        left += float(demand[step])
         done = min(left, max(floor, min(burst, credit + gain)))
-        credit = min(max(credit + gain - done, 0.0), rates.max_credit)
+        credit = min(max(credit + gain - done, 0.0), most)
         left -= done
         waiting[step] = left > 1
-    return waiting, credit
+    return credit
+
+
+if numba is not None:
+    _queue = numba.njit(cache=KEEP)(_queue)
 
 
 def _waiting_at(rate: float, demand: Floats, step_seconds: float) -> NDArray[np.bool_]:
@@ -191,13 +207,16 @@ def bursting(usage: Usage, prices: Prices) -> Option:
 
 
 def provisioned(usage: Usage, prices: Prices, tolerated_minutes: float = TOLERATED_MINUTES) -> Option:
-    """Provisioned with just enough; where the baseline is above that, it is free and bursting applies."""
-    mibps = enough_mibps(usage, tolerated_minutes)
+    """Provisioned with just enough, or with the most there is; where the baseline is above that, it is free and bursting applies."""
+    try:
+        mibps, too_little = enough_mibps(usage, tolerated_minutes), ""
+    except RunbookError as error:
+        mibps, too_little = LARGEST_MIBPS, error.what
     gib = usage.standard_bytes / GIB
     rate = max(mibps * MIB, burst_rates(usage.standard_bytes).baseline)
     waiting = _waiting_at(rate, usage.metered[~usage.slow], usage.step_seconds)
     unknown = bool(usage.slow.any())
-    note = "demand was throttled: at least this much" if unknown else ""
+    note = too_little or ("demand was throttled: at least this much" if unknown else "")
     cost = provisioned_cost(gib, mibps, prices.provisioned)
     allowed = _allowed(usage, PROVISIONED, mibps)
     return Option(PROVISIONED, mibps, storage_cost(usage, prices, PROVISIONED), cost, _minutes(waiting, usage), allowed, unknown, note)

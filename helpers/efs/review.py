@@ -18,7 +18,7 @@ from helpers.efs.agreement import LEAST_STEPS, Agreement, check_balance
 from helpers.efs.credits import GIB, MIB, burst_rates
 from helpers.efs.file_systems import FileSystem
 from helpers.efs.forecast import Forecast, forecast, throttled_steps
-from helpers.efs.metrics import History, balance_at_end
+from helpers.efs.metrics import TRIAGE, History, balance_at_end
 from helpers.efs.modes import BURSTING, PROVISIONED
 from helpers.efs.prices import Prices, provisioned_cost
 from helpers.efs.recommend import TOLERATED_MINUTES, Recommendation, Usage, recommend, storage_cost, tiered
@@ -94,8 +94,10 @@ class Review:
     @property
     def runs_out(self) -> str:
         """The forecast as a sentence."""
-        if self.forecast is None:
+        if self.forecast is None and self.file_system.throughput_mode != BURSTING:
             return f"{self.file_system.throughput_mode.capitalize()}: no credits to run out."
+        if self.forecast is None:
+            return f"When the credits run out is not known. {self.refusal}"
         found = self.forecast
         said = f"Credits run out {self.day(found.p50)} (P10 {self.day(found.p10)}, P90 {self.day(found.p90)}); {found.within_30_days:.0%} within 30 days."
         if not np.isfinite(found.p50):
@@ -146,6 +148,7 @@ def review(file_system: FileSystem, history: History, prices: Prices) -> Review:
     The size is the latest StorageBytes, or where there is none what EFS describes. Raises `RunbookError` for a file
     system without a single datapoint.
     """
+    history.require(TRIAGE)
     history = history.of(file_system.id)
     if history.silent():
         raise RunbookError(
@@ -177,8 +180,13 @@ def review(file_system: FileSystem, history: History, prices: Prices) -> Review:
     try:
         if refused:
             agreement.require()
+        if known.throughput_mode == BURSTING and not np.isfinite(balance).any():
+            raise RunbookError(
+                f"CloudWatch has no BurstCreditBalance of {known.label} in these {len(balance):,} steps: nothing can be checked, and no advice is given.",
+                "Check that it was bursting all the time: in elastic mode there is no balance.",
+            )
         advice = recommend(usage, prices)
-        if known.throughput_mode == BURSTING and np.isfinite(balance).any():
+        if known.throughput_mode == BURSTING:
             ahead = forecast(metered, known.standard_bytes, usage.credit, history.step_seconds, throttled=usage.slow)
     except RunbookError as error:
         why = str(error)

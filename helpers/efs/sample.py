@@ -41,7 +41,7 @@ class Kind:
 
 
 KINDS = (
-    Kind("web-assets", 180, 1.0, 0.0022, 2.1),
+    Kind("web-assets", 180, 1.01, 0.0022, 2.1),
     Kind("build-cache", 60, 3.5),
     Kind("home-directories", 900, 0.45),
     Kind("nightly-reports", 60, 1.06, 0.0, 1.1, nights=True),
@@ -79,19 +79,21 @@ def _history(systems: list[FileSystem], kinds: list[Kind], gib: Floats, wanted: 
     metered, lowest, permitted = np.zeros((3, DAYS * 24 * an_hour // together, len(systems)))
     lowest[:] = np.inf
     days = chance.lognormal(-0.01, 0.15, (DAYS, len(systems)))
-    for step in range(DAYS * 24 * an_hour):
-        if step % an_hour == 0:
-            day, hour = divmod(step // an_hour, 24)
-            level = wanted * rates.baseline * _shape(kinds, hour, day) * days[day]
-        demand = level * chance.gamma(4, 0.25, len(systems))
-        bursting = np.where(credit > rates.permitted_with_credit, rates.permitted_with_credit, rates.permitted_without_credit)
-        allowed = np.select([modes == ELASTIC, modes == PROVISIONED], [3 * 1024 * MIB, np.maximum(fixed, rates.baseline)], bursting)
-        done = np.minimum(demand, allowed) * STEP
-        credit = np.clip(credit + rates.baseline * STEP - done, 0, rates.max_credit)
-        row = step // together
-        metered[row] += done
-        lowest[row] = np.minimum(lowest[row], credit)
-        permitted[row] += allowed / together
+    bursts, constant = modes == BURSTING, np.where(modes == ELASTIC, 3 * 1024 * MIB, np.maximum(fixed, rates.baseline))
+    earned = rates.baseline * STEP
+    for hour in range(DAYS * 24):
+        day, of_day = divmod(hour, 24)
+        level = wanted * rates.baseline * _shape(kinds, of_day, day) * days[day]
+        demands = level * chance.gamma(4, 0.25, (an_hour, len(systems)))
+        for step, demand in enumerate(demands, hour * an_hour):
+            bursting = np.where(credit > rates.permitted_with_credit, rates.permitted_with_credit, rates.permitted_without_credit)
+            allowed = np.where(bursts, bursting, constant)
+            done = np.minimum(demand, allowed) * STEP
+            credit = np.minimum(np.maximum(credit + earned - done, 0), rates.max_credit)
+            row = step // together
+            metered[row] += done
+            lowest[row] = np.minimum(lowest[row], credit)
+            permitted[row] += allowed / together
     lowest[:, modes == ELASTIC] = np.nan  # elastic has no balance
     values = {"read": READS * metered, "write": WRITES * metered, "metadata": METADATA * metered, "balance": lowest}
     values |= {"standard": np.broadcast_to(gib * GIB, metered.shape), "permitted": permitted}

@@ -233,7 +233,8 @@ def _held(aws: Aws, move: Move, changes: Changes, pairs: Pairs) -> Iterator[None
 
     def hold_on() -> None:
         while move.pauses and not ended.wait(HOLD_MS / 3000):  # some settings take longer than one hold to change
-            in_parallel(lambda pair: clients.pause_writes(pair[0], HOLD_MS), pairs)
+            with contextlib.suppress(RedisError):  # tried again before the hold ends
+                in_parallel(lambda pair: clients.pause_writes(pair[0], HOLD_MS), pairs)
 
     holder = threading.Thread(target=hold_on, daemon=True)
     holder.start()

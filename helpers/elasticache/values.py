@@ -242,7 +242,7 @@ def changed_meanwhile(error: redis.ResponseError) -> bool:
 
 
 def read_stream(wire: Wire, key: bytes) -> Stream:
-    """Return a stream with its groups and pending entries.
+    """Return a stream with its groups and pending entries, up to the last id that it had at the start: it may grow meanwhile.
 
     Raises redis.ResponseError, of which `changed_meanwhile` is true when the stream has gone.
     """
@@ -251,9 +251,9 @@ def read_stream(wire: Wire, key: bytes) -> Stream:
     stream = Stream(
         about[b"last-generated-id"], about.get(b"entries-added"), about.get(b"max-deleted-entry-id")
     )
-    stream.entries = _entries(wire, key)
+    stream.entries = _entries(wire, key, stream.last_id)
     for group in map(_fields, groups):
-        stream.groups[group[b"name"]] = _group(wire, key, group)
+        stream.groups[group[b"name"]] = _group(wire, key, group, stream.last_id)
     return stream
 
 
@@ -274,10 +274,10 @@ def _whole_stream(reply: list[Any]) -> Stream:
     return stream
 
 
-def _entries(wire: Wire, key: bytes) -> list[tuple[bytes, list[bytes]]]:
+def _entries(wire: Wire, key: bytes, last: bytes) -> list[tuple[bytes, list[bytes]]]:
     found: list[tuple[bytes, list[bytes]]] = []
     start = b"-"
-    while chunk := wire.call("XRANGE", key, start, "+", "COUNT", CHUNK_ITEMS):
+    while chunk := wire.call("XRANGE", key, start, last, "COUNT", CHUNK_ITEMS):
         found += [(entry, fields) for entry, fields in chunk]
         if len(chunk) < CHUNK_ITEMS:
             break
@@ -285,12 +285,12 @@ def _entries(wire: Wire, key: bytes) -> list[tuple[bytes, list[bytes]]]:
     return found
 
 
-def _group(wire: Wire, key: bytes, about: dict[bytes, Any]) -> Group:
+def _group(wire: Wire, key: bytes, about: dict[bytes, Any], last: bytes) -> Group:
     name = about[b"name"]
     group = Group(about[b"last-delivered-id"], about.get(b"entries-read"))
     group.consumers = [_fields(each)[b"name"] for each in wire.call("XINFO", "CONSUMERS", key, name)]
     start = b"-"
-    while chunk := wire.call("XPENDING", key, name, start, "+", CHUNK_ITEMS):
+    while chunk := wire.call("XPENDING", key, name, start, last, CHUNK_ITEMS):
         group.pending += [tuple(entry) for entry in chunk]
         if len(chunk) < CHUNK_ITEMS:
             break

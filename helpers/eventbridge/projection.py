@@ -1,8 +1,10 @@
-"""Match many events fast: decode only the fields that patterns name, and walk a tree of their values.
+"""Match many events fast: read only the fields that patterns name, and walk a tree of their values.
 
-Events are decoded by msgspec into Structs made of the patterns' paths, so that no other field becomes a Python object.
 A tree asks for one field after another, in the patterns' order; what a value decides is asked of the exact matcher once
-and remembered. Whatever the decoded fields cannot settle for certain is left to `helpers.eventbridge.matching`:
+and remembered. Events are read in one of two ways: in machine code (`helpers.eventbridge.reader`), which numbers the values
+and walks the tree by their numbers, or where that is not at hand by msgspec, into Structs made of the patterns' paths, so
+that no other field becomes a Python object. Whatever those cannot settle for certain is left to
+`helpers.eventbridge.matching`; of msgspec's that is:
 
 - the line is no event for msgspec, a field on a path is an array, an object at its end, a fraction or a long number;
 - a name could be written with an escape (`\\u00..`), or occurs in the line where the decoded fields do not explain it: a
@@ -29,16 +31,19 @@ from msgspec import UNSET
 from helpers.eventbridge.events import MAX_NAME, InvalidEvent
 from helpers.eventbridge.matching import matches
 from helpers.eventbridge.patterns import InvalidPattern, Pattern, Test, parse
+from helpers.eventbridge.reader import BEYOND_ASCII, STUCK, UNSURE, Reader
 from helpers.eventbridge.sources import events_in
 from helpers.eventbridge.tokens import MAX_DEPTH, MAX_NUMBER
 
-UNSURE = 0  # the number of the terminal of lines that only the exact matcher can decide
 MAX_REMEMBERED = 100_000  # values a node of the tree; memory stays flat
 MAX_TERMINALS = 50_000
 SAFE_INTEGER = 2**53  # a double holds every integer below exactly
 COMBINATION = "(combination)"  # each field passes alone, but not all in the same element of an array
 
 _NAME = re.compile(r"[A-Za-z0-9_: -]+")
+_SPACE = b" \t\r\n"  # JSON's; bytes.strip takes more
+_WORDS = {b"true": True, b"false": False, b"null": None}
+_SAFE_INTEGER = re.compile(rb"-?[1-9][0-9]{0,14}")
 _COMPARE = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _SCALAR = str | int | float | bool | None | msgspec.UnsetType
 # Look for a name in the whole block where more of its lines depend on it: two bytes of it are found faster than all.
@@ -81,12 +86,17 @@ class Terminal:
     depends: tuple[int, ...]
 
 
+NOTHING = Terminal((), (), ())
+
+
 class Node(dict[Any, Any]):
     """A field to be asked for, and what each value leads to: the next node, or the number of a terminal."""
 
     def __init__(self, tree: Projection, place: int, live: frozenset[int], matched: frozenset[int], lost: tuple[tuple[int, str], ...], depends: tuple[int, ...]) -> None:
         super().__init__()
         self.tree, self.place, self.live, self.matched, self.lost, self.depends = tree, place, live, matched, lost, depends
+        self.number = len(tree.nodes)
+        tree.nodes.append(self)
         self.get = operator.attrgetter(tree.attributes[place])
         self.children: dict[frozenset[int], Any] = {}
 
@@ -101,18 +111,20 @@ class Node(dict[Any, Any]):
 
 
 class Projection:
-    """The tree of some patterns and the decoder of their fields; `easy` is False where every line needs the exact matcher.
+    """The tree of some patterns and the decoder of their fields; `hard` are the patterns (their places) that need the exact matcher.
 
-    Keeps up to `keep` lines of each outcome (the patterns that match) and `keep_bad` of the bad lines.
+    Keeps up to `keep` lines of each outcome (the patterns that match) and `keep_bad` of the bad lines. `compiled`: read
+    events in machine code.
     """
 
-    def __init__(self, patterns: Sequence[Pattern], keep: int = 0, keep_bad: int = 0) -> None:
+    def __init__(self, patterns: Sequence[Pattern], keep: int = 0, keep_bad: int = 0, *, compiled: bool = False) -> None:
         self.patterns, self.keep, self.keep_bad = patterns, keep, keep_bad
         self.tally, self.counts = Tally(), Counter[int]()
-        self.alternatives = [(number, dict(one)) for number, pattern in enumerate(patterns) for one in pattern.alternatives]
+        self.hard = _hard(patterns)
+        self.alternatives = [(number, dict(one)) for number, pattern in enumerate(patterns) if number not in self.hard for one in pattern.alternatives]
         self.paths = list(dict.fromkeys(path for _, tests in self.alternatives for path in tests))
-        self.easy = bool(self.paths) and all(_is_easy(path, self.paths) for path in self.paths) and all(map(_is_conjunction, patterns))
-        if self.easy:
+        self.order = list(dict.fromkeys(path for pattern in patterns for one in pattern.alternatives for path in one))
+        if self.paths:
             struct, self.attributes = _struct(self.paths)
             self.decode = msgspec.json.Decoder(struct).decode
             self.tokens = list(map(_Token, self.paths, self.attributes))
@@ -121,16 +133,20 @@ class Projection:
             self.tests = {(one, path): numbers.setdefault(tests, len(numbers)) for one, (_, fields) in enumerate(self.alternatives) for path, tests in fields.items()}
             self.distinct = list(numbers)
             self.listed, self.ranges = list(map(_listed, numbers)), list(map(_ranges, numbers))
+            self.reader = Reader(self.paths) if compiled else None
             self._plant()
 
     def _plant(self) -> None:
         """Begin the tree anew: memory stays bounded."""
-        self.terminals: list[Terminal] = [Terminal((), (), ())]
+        self.terminals: list[Terminal] = [NOTHING]
+        self.nodes: list[Node | None] = [None]
+        if self.reader is not None:
+            self.reader.clear()
         self.root = self._follow(-1, frozenset(range(len(self.alternatives))), frozenset(), (), ())
         self.walk = self._chain() if len(self.alternatives) == 1 else self._walk
 
     def child(self, node: Node, value: Any) -> Any:
-        """What a value of the node's field leads to; `UNSURE` where the value's text matters."""
+        """What a value of the node's field leads to; `UNSURE` where the value's text matters and is not given (as bytes)."""
         if type(value) is float or (type(value) is int and not 0 < abs(value) < SAFE_INTEGER):
             return UNSURE  # it may have been written in several ways
         path = self.paths[node.place]
@@ -205,31 +221,74 @@ class Projection:
 
     def scan(self, block: bytes) -> None:
         """Count the events of a block of whole lines."""
-        lines = io.BytesIO(block).readlines()
-        if not self.easy:
-            self._exactly(lines)
-            return
-        lines, structs, doubtful = self._decoded(block, lines)
-        codes = np.array(array.array("i", self._codes(structs)))
-        for at in self._unproven(block, lines, structs, codes):
-            codes[at] = UNSURE
+        if not self.paths:
+            self._exactly(io.BytesIO(block).readlines())
+        elif self.reader is not None:
+            self._scan_compiled(self.reader, block if block.endswith(b"\n") else block + b"\n")
+        else:
+            lines, structs, doubtful = self._decoded(block, io.BytesIO(block).readlines())
+            codes = np.array(array.array("i", self._codes(structs)))
+            for at in self._unproven(block, lines, structs, codes):
+                codes[at] = UNSURE
+            self._count(codes, lines.__getitem__)
+            self._exactly(doubtful)
+
+    def _scan_compiled(self, reader: Reader, block: bytes) -> None:
+        if reader.is_full:
+            self._sum_up()
+            self._plant()
+        rows, bounds, states = reader.read(block)
+        if (states == BEYOND_ASCII).any() and not _is_utf8(block):
+            states[states == BEYOND_ASCII] = UNSURE
+        codes, nodes = np.zeros(len(rows), np.int32), np.full(len(rows), self.root.number, np.int32)
+        while True:
+            places = np.array([0, *(node.place for node in self.nodes[1:])])
+            reader.walk(rows, states, places, codes, nodes)
+            stuck = np.flatnonzero(codes == STUCK)
+            if not len(stuck):
+                break
+            steps = set(zip(nodes[stuck].tolist(), rows[stuck, places[nodes[stuck]]].tolist(), strict=True))
+            if not reader.learn([(at, value, self._step(reader, at, value)) for at, value in steps]):
+                codes[stuck] = UNSURE
+                break
+        self._count(codes, lambda at: block[bounds[at, 0] : bounds[at, 1]])
+
+    def _step(self, reader: Reader, at: int, number: int) -> int:
+        """Where the value of that number leads from a node, as the reader counts: to a node, or to a terminal below zero."""
+        text = reader.text(number)
+        value: Any = text
+        if not text:
+            value = UNSET
+        elif text in _WORDS:
+            value = _WORDS[text]
+        elif _SAFE_INTEGER.fullmatch(text):
+            value = int(text)
+        elif text.startswith(b'"') and b"\\" not in text:
+            value = text[1:-1].decode()
+        child = self.child(self.nodes[at], value)
+        return child.number if isinstance(child, Node) else -child
+
+    def _count(self, codes: Any, line: Callable[[int], bytes]) -> None:
+        """Count lines by their terminals; `line` gives the one at a place."""
         counts = np.bincount(codes, minlength=1)
         for code in np.flatnonzero(counts).tolist():
+            if self.hard and code != UNSURE:
+                self._exactly((line(at) for at in np.flatnonzero(codes == code)), self.terminals[code])
+                continue
             self.counts[code] += int(counts[code])
             if self.keep and self.terminals[code].matched:
                 kept = self.tally.kept.setdefault(self.terminals[code].matched, [])
                 if len(kept) < self.keep:
-                    kept.extend(lines[at].rstrip() for at in np.flatnonzero(codes == code)[: self.keep - len(kept)])
+                    kept.extend(line(at).strip() for at in np.flatnonzero(codes == code)[: self.keep - len(kept)])
         if counts[UNSURE]:
-            doubtful += [lines[at] for at in np.flatnonzero(codes == UNSURE)]
-        self._exactly(doubtful)
-        if len(self.terminals) > MAX_TERMINALS:
+            self._exactly(line(at) for at in np.flatnonzero(codes == UNSURE))
+        if len(self.terminals) + len(self.nodes) > MAX_TERMINALS:
             self._sum_up()
             self._plant()
 
     def take(self) -> Tally:
         """What was counted since the last call."""
-        if self.easy:
+        if self.paths:
             self._sum_up()
         taken, self.tally = self.tally, Tally()
         return taken
@@ -257,7 +316,7 @@ class Projection:
                 structs.append(self.decode(line))
                 good.append(line)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                if line.strip():
+                if line.strip(_SPACE):
                     doubtful.append(line)
         return good, structs, doubtful
 
@@ -302,33 +361,32 @@ class Projection:
     def _dotted(self, line: bytes) -> bool:
         return any(b"." + part.encode() + b'"' in line for path in self.paths for part in path.split(".")[1:])
 
-    def _exactly(self, lines: Iterable[bytes]) -> None:
-        """Count lines with the exact matcher."""
-        tally = self.tally
-        for line in (one for whole in filter(None, map(bytes.strip, lines)) for one in events_in(whole)):
+    def _exactly(self, lines: Iterable[bytes], known: Terminal = NOTHING) -> None:
+        """Count lines with the exact matcher; `known` is what the tree has settled, all but the hard patterns."""
+        tally, numbers = self.tally, range(len(self.patterns)) if known is NOTHING else self.hard
+        for line in (one for whole in filter(None, (line.strip(_SPACE) for line in lines)) for one in events_in(whole)):
             tally.exact += 1
             try:
-                matched = tuple(number for number, pattern in enumerate(self.patterns) if matches(pattern.text, line))
+                matched = tuple(sorted([*known.matched, *(number for number in numbers if matches(self.patterns[number].text, line))]))
             except InvalidEvent as error:
                 tally.bad += 1
                 if len(tally.bad_lines) < self.keep_bad:
                     tally.bad_lines.append((line[:200].decode(errors="replace"), str(error)))
                 continue
             tally.outcomes[matched] += 1
-            for number, pattern in enumerate(self.patterns):
-                if number not in matched:
-                    tally.rejected[number, self._lost_at(pattern, line)] += 1
+            tally.rejected.update(known.lost)
+            tally.rejected.update((number, self._lost_at(self.patterns[number], line)) for number in numbers if number not in matched)
             if matched and self.keep and len(kept := tally.kept.setdefault(matched, [])) < self.keep:
                 kept.append(line)
 
     def _lost_at(self, pattern: Pattern, line: bytes) -> str:
         """The field, in the tree's order, at which the last alternative of a pattern rejects the event."""
         try:
-            failing = [(at for at, path in enumerate(self.paths) if path in one and not matches(_written(path, one[path]), line)) for one in pattern.alternatives]
-            last = max((next(places, len(self.paths)) for places in failing), default=len(self.paths))
+            failing = [(at for at, path in enumerate(self.order) if path in one and not matches(_written(path, one[path]), line)) for one in pattern.alternatives]
+            last = max((next(places, len(self.order)) for places in failing), default=len(self.order))
         except InvalidPattern:  # a field alone is refused where it is the engine's own word, such as $or
             return COMBINATION
-        return self.paths[last] if last < len(self.paths) else COMBINATION
+        return self.order[last] if last < len(self.order) else COMBINATION
 
 
 class _Token:
@@ -390,7 +448,9 @@ def _is_plain(block: bytes, longest: int) -> bool:
 
     `longest` is the length of the block's longest line, in bytes.
     """
-    if longest > (2 * MAX_DEPTH if _DEEPER else MAX_NAME) or not (block.isascii() or _is_utf8(block)):
+    if longest > MAX_NAME or not (block.isascii() or _is_utf8(block)):
+        return False
+    if _DEEPER and longest > 2 * MAX_DEPTH and block.count(b"{") + block.count(b"[") > MAX_DEPTH:
         return False
     if longest <= MAX_NUMBER:
         return True
@@ -412,9 +472,20 @@ def _has_escaped_ascii(block: bytes) -> bool:
     return bool(((data[at + 1] == ord("u")) & (data[at + 2] == ord("0")) & (data[at + 3] == ord("0"))).any())
 
 
-def _is_easy(path: str, paths: list[str]) -> bool:
-    """True where a path can be decoded: plain names, and no other path goes through its end."""
-    return all(_NAME.fullmatch(name) for name in path.split(".")) and not any(other.startswith(path + ".") for other in paths)
+def _hard(patterns: Sequence[Pattern]) -> list[int]:
+    """The patterns that the tree cannot decide: their names are not plain, a path goes through the end of another one (also of
+    an earlier pattern), or `_is_conjunction` does not hold."""
+    hard, ends, within = [], set[str](), set[str]()
+    for number, pattern in enumerate(patterns):
+        paths = {path for one in pattern.alternatives for path in one}
+        through = {path[:at] for path in paths for at, char in enumerate(path) if char == "."}
+        plain = all(_NAME.fullmatch(name) for path in paths for name in path.split("."))
+        if plain and not (ends | paths) & (within | through) and _is_conjunction(pattern):
+            ends |= paths
+            within |= through
+        else:
+            hard.append(number)
+    return hard
 
 
 def _struct(paths: list[str]) -> tuple[type[msgspec.Struct], list[str]]:
@@ -448,8 +519,8 @@ def _struct_of(tree: Mapping[str, Any]) -> type[msgspec.Struct]:
 
 
 def _passes(tests: tuple[Test, ...], value: Any) -> bool:
-    """True where a field of this value passes any of the tests, as the exact matcher says."""
-    event = b'{"other":1}' if value is UNSET else b'{"field":' + orjson.dumps(value) + b"}"
+    """True where a field of this value (bytes: as it is written) passes any of the tests, as the exact matcher says."""
+    event = b'{"other":1}' if value is UNSET else b'{"field":' + (value if type(value) is bytes else orjson.dumps(value)) + b"}"
     return matches(_written("field", tests), event)
 
 

@@ -104,6 +104,15 @@ def test_a_constant_rate_above_the_baseline_has_a_day(case):
     assert found == (np.inf if wanted is None else pytest.approx(wanted))
 
 
+@pytest.mark.parametrize(
+    ("size", "credit", "rate", "wanted"),
+    [(GIB, TIB, 51_200, np.inf), (GIB, 0, 0, np.inf), (0, 0, 1, 0.0), (0, 0, 0, np.inf), (GIB, TIB, np.nan, np.nan), (GIB, np.nan, MIB, np.nan)],
+    ids=["at the baseline", "empty and idle", "empty and used", "no size", "no rate", "no balance"],
+)
+def test_the_time_to_zero_is_endless_where_the_balance_does_not_fall_and_unknown_where_a_number_is_missing(size, credit, rate, wanted):
+    assert seconds_to_zero(size, credit, rate) == pytest.approx(wanted, nan_ok=True)
+
+
 def test_file_systems_side_by_side_are_as_each_alone(engine):
     chance = np.random.default_rng(4)
     metered = chance.gamma(2, 3e9, (200, 7)).astype(np.float32)

@@ -81,6 +81,7 @@ def test_every_documented_failure_gets_its_diagnosis() -> None:
         ("OPTION_MALFORMED", "tlsport option [20k] is not an integer", []),
         ("OPTION_MALFORMED", 'Unsupported mount options detected: "capath"', []),
         ("OPTION_MALFORMED", "mount.nfs4: parsing error on 'vers=' option", []),
+        ("OPTION_MALFORMED", "mount: invalid option -- 'q'", []),
         ("NO_CREDENTIALS", "AWS security credentials not found in /root/.aws/credentials or /root/.aws/config under named profile [ops]", []),
         ("NO_CREDENTIALS", "Unsuccessful retrieval of AWS security credentials at http://169.254.170.2/v2/x.", []),
         ("STUNNEL_MISSING", "Failed to locate stunnel5 in /sbin:/usr/sbin - Please install it by following the instructions at https://docs.aws.amazon.com/", []),
@@ -107,6 +108,56 @@ def test_every_documented_failure_gets_its_diagnosis() -> None:
 )  # fmt: skip
 def test_a_message_of_the_mount_programs_gets_its_diagnosis(code: str, stderr: str, log: list[str]) -> None:
     assert diagnose_mount(stderr, 32, log).code == code
+
+
+PROXY = "2026-11-24T10:00:00.123Z INFO efs_proxy::controller Accepted new connection 127.0.0.1:900, ProxyIdentifier { uuid: 1, incarnation: 1 }"
+FIRST = "2026-11-24T10:00:15.456Z WARN efs_proxy::controller Failed to establish an initial connection to EFS. Error: "
+HARMLESS = [
+    'INFO efs_proxy Running with configuration: ProxyConfig { fips: false, debug: "info", nested_config: EfsConfig { mount_target_addr: "fs-01234567.efs.eu-west-1.amazonaws.com:2049" } }',
+    "DEBUG efs_proxy::controller Connection to nfs client was closed before any data was sent to the proxy. This is expected. Restarting controller",
+    "WARN efs_proxy::connections EFS RPC call errored while establishing initial connection. Error rpc accept_stat: PROG_UNAVAIL",
+    "TIMEOUTbusy = 20\nTIMEOUTidle = 70",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("TLS_CA_UNTRUSTED", "Certificate is untrusted"),
+        ("TLS_CA_UNTRUSTED", "Certificate has expired"),
+        ("TLS_HOSTNAME_MISMATCH", "Certificate is for another hostname"),
+        ("TCP_REFUSED", "Connection refused (os error 111)"),
+        ("TCP_TIMEOUT_SG_OR_ROUTE", "Connect attempt failed - Timeout"),
+        ("TCP_TIMEOUT_SG_OR_ROUTE", "Connection timed out (os error 110)"),
+        ("DNS_UNRESOLVED", "failed to lookup address information: Name or service not known"),
+        ("TLS_NOT_SPOKEN", "Bad message encountered"),
+        ("TUNNEL_RESET_RETRY", "underlying I/O operation failed, check system errno"),
+    ],
+)
+def test_what_efs_proxy_logs_tells_hanging_mounts_apart(code: str, error: str) -> None:
+    log = [PROXY, *HARMLESS, FIRST + error]
+    assert diagnose_mount(WATCHDOG + TIMEOUT, 124, log).code == code
+    assert diagnose_mount(WATCHDOG + TIMEOUT, 124, log[::-1]).evidence.endswith(error)
+
+
+def test_an_access_denied_is_told_past_what_efs_proxy_logs() -> None:
+    said = WATCHDOG + "b'mount.nfs4: access denied by server while mounting 127.0.0.1:/'"
+    assert diagnose_mount(said, 32, [PROXY, *HARMLESS, "INFO efs_proxy::connections Attempt to scale up failed: Connect attempt failed - Timeout"]).code == "POLICY_DENIED"
+
+
+def test_harmless_lines_of_a_tunnel_explain_nothing() -> None:
+    assert diagnose_mount("something nobody has seen", 32, [PROXY, *HARMLESS]).code == "UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("TUNNEL_DEAD", "thread 'main' panicked at src/controller.rs:91:13:\nFailed to bind 127.0.0.1:20049"),
+        ("TLS_CA_UNTRUSTED", "Failed to obtain TLS config:Error in TlsConfig::new. Unable to the CA File. Make sure it does not have any comments"),
+    ],
+)
+def test_an_efs_proxy_that_does_not_start_is_told(code: str, said: str) -> None:
+    assert diagnose_mount("Failed to initialize tunnel for fs-01234567", 1, [said]).code == code
 
 
 def test_a_helper_that_gave_up_at_boot_is_told_though_it_ends_with_zero() -> None:

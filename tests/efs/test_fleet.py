@@ -78,6 +78,28 @@ def test_a_file_system_without_metrics_is_named_and_the_others_are_reviewed():
     assert found.left_out[0].startswith("CloudWatch has no metrics of home-directories")
 
 
+def test_bursting_without_any_balance_gets_no_advice():
+    one = review(SYSTEMS[0], only(HOURS, balance=np.full(HOURS.metered().shape, np.nan)), PRICES)
+    assert one.advice is None and one.urgency == UNEXPLAINED
+    assert one.runs_out.startswith("When the credits run out is not known. CloudWatch has no BurstCreditBalance of web-assets")
+
+
+def test_a_metric_that_was_not_read_is_named():
+    lacking = replace(HOURS, values={name: values for name, values in HOURS.values.items() if name != "metadata"})
+    with pytest.raises(RunbookError, match="no MetadataIOBytes"):
+        review(SYSTEMS[0], lacking, PRICES)
+
+
+def test_a_file_system_that_was_not_read_is_named():
+    with pytest.raises(RunbookError, match="No metrics of fs-00000000 were read"):
+        review(replace(SYSTEMS[0], id="fs-00000000"), HOURS, PRICES)
+
+
+def test_a_day_of_history_says_so_instead_of_a_date():
+    day = replace(HOURS, values={name: values[-30:] for name, values in HOURS.values.items()})
+    assert "1 whole days of history say nothing" in review(SYSTEMS[0], day, PRICES).runs_out
+
+
 def test_an_empty_file_system_is_reviewed():
     nothing = {name: np.zeros_like(values) for name, values in HOURS.values.items()} | {"balance": np.full(HOURS.metered().shape, 2.1 * 2**40)}
     one = review(replace(SYSTEMS[0], standard_bytes=0.0), replace(HOURS, values=nothing), PRICES)
@@ -117,6 +139,12 @@ def test_figures_state_their_findings_and_label_both_axes():
 def test_a_figure_of_what_has_no_balance_says_so():
     assert "no balance" in figures.draw_balance(BY_NAME["ml-features"]).axes[0].get_title()
     assert "no credits to run out" in figures.draw_burn_down(BY_NAME["ml-features"]).axes[0].get_title()
+
+
+def test_sentences_stand_to_the_left_and_ranks_beside_them():
+    shown = figures.Sentences(REPORT.first())._repr_html_()
+    assert "<td style=\"text-align: left\">" in shown and "rank" in shown
+    assert ">0</th>" not in figures.Sentences(REPORT.checks())._repr_html_()
 
 
 def test_a_report_of_no_file_system_is_a_sentence():

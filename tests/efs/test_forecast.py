@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 from helpers.aws.errors import RunbookError
-from helpers.efs.credits import GIB, TIB, burst_rates, seconds_to_zero, simulate_credits
+from helpers.efs.credits import GIB, TIB, burst_rates, numba, seconds_to_zero, simulate_credits
 from helpers.efs.forecast import forecast, throttled_steps
 
 SIZE = 100 * GIB
@@ -64,6 +66,14 @@ def test_quiet_weekends_are_expected_to_come_back():
 def test_the_same_history_gives_the_same_forecast():
     one, other = (forecast(demand(1.2), SIZE, TIB, 3600) for _ in range(2))
     assert np.array_equal(one.days, other.days)
+
+
+@pytest.mark.skipif(numba is None, reason="only NumPy is installed here: there is nothing to compare")
+@pytest.mark.parametrize("load", [0.9, 1.05, 3])
+def test_the_forecast_is_the_same_without_numba(monkeypatch, load):
+    compiled = forecast(demand(load), SIZE, TIB, 3600)
+    monkeypatch.setattr(sys.modules[forecast.__module__], "numba", None)
+    assert forecast(demand(load), SIZE, TIB, 3600).days == pytest.approx(compiled.days, abs=1e-9)
 
 
 def test_an_idle_file_system_never_runs_out():

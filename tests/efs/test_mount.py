@@ -168,8 +168,13 @@ def test_a_mount_that_fails_is_diagnosed(helped: Machine) -> None:
     assert "ClientMount" in caught.value.remedy
 
 
-def test_a_mount_that_hangs_is_explained_by_the_probe(helped: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    helped.program("mount", "#!/bin/sh\necho 'Mount attempt 1/3 failed due to timeout after 15 sec, wait 0 sec before next attempt.' >&2\nexit 124\n")
+@pytest.mark.parametrize(
+    "said",
+    ["Mount attempt 1/3 failed due to timeout after 15 sec, wait 0 sec before next attempt.", "Failed to establish an initial connection to EFS. Error: Certificate is untrusted"],
+    ids=["a timeout", "what efs-proxy says of two causes"],
+)
+def test_a_mount_that_hangs_is_explained_by_the_probe(helped: Machine, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    helped.program("mount", f"#!/bin/sh\necho '{said}' >&2\nexit 124\n")
     with socket.create_server(("127.0.0.1", 0)) as held:
         closed = held.getsockname()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", closed)])

@@ -52,8 +52,26 @@ def test_a_role_is_known_by_its_arn_its_sessions_and_its_account(principal, name
     assert access(policy(statement(principal=named)), {"tls": True, "principal": principal}) == expected
 
 
-def test_a_principal_may_be_called_a_role():
-    assert access(policy(statement(principal=ROLE)), {"tls": True, "role": ROLE}) == FULL
+@pytest.mark.parametrize("name", ["role", "principalArn", "iam_role", "iam"])
+def test_a_principal_may_be_called_otherwise(name):
+    assert access(policy(statement(principal=ROLE)), {"tls": True, name: ROLE}) == FULL
+
+
+@pytest.mark.parametrize("name", ["access_point", "accessPointArn", "accesspoint"])
+def test_an_access_point_may_be_called_otherwise(name):
+    asked = statement(StringEquals={"elasticfilesystem:AccessPointArn": POINT})
+    assert access(policy(asked), {"tls": True, name: POINT}) == FULL
+
+
+def test_an_identity_that_is_not_named_is_refused():
+    with pytest.raises(RunbookError, match="not named"):
+        access(policy(statement()), {"tls": True, "iam": True})
+
+
+def test_tls_written_as_text_is_read():
+    deny = statement("Deny", "*", Bool={"aws:SecureTransport": "false"})
+    assert access(policy(statement(), deny), {"tls": "false"}) == NONE
+    assert access(policy(statement(), deny), {"tls": "true", "iam": False}) == FULL
 
 
 def test_without_tls_there_is_no_identity():

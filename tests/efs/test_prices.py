@@ -60,24 +60,56 @@ def test_the_table_holds_the_recorded_prices(region):
         assert getattr(found, names.get(name, name)) == price
 
 
-def product(usage, price, family="Storage", **attributes):
-    dimension = {"priceDimensions": {"d": {"pricePerUnit": {"USD": str(price)}}}}
-    return {"product": {"productFamily": family, "attributes": {"usagetype": usage, **attributes}}, "terms": {"OnDemand": {"t": dimension}}}
+def product(usage, price, family="Storage", unit="GB-Mo", currency="USD", **attributes):
+    """A product as GetProducts returns it: https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_pricing_GetProducts.html"""
+    rate = {"unit": unit, "endRange": "Inf", "description": f"{price} {currency} per {unit} for {usage}", "appliesTo": [], "rateCode": "A1.JRTCKXETXF.6YS6EN2CT7", "beginRange": "0"}
+    term = {"priceDimensions": {"A1.JRTCKXETXF.6YS6EN2CT7": rate | {"pricePerUnit": {currency: f"{price:.10f}"}}}, "sku": "A1", "effectiveDate": "2026-10-01T00:00:00Z", "offerTermCode": "JRTCKXETXF", "termAttributes": {}}
+    known = {"servicecode": "AmazonEFS", "locationType": "AWS Region", "usagetype": usage, "operation": "", "regionCode": "eu-west-1", "servicename": "Amazon Elastic File System"}
+    return {"product": {"productFamily": family, "attributes": known | attributes, "sku": "A1"}, "serviceCode": "AmazonEFS", "terms": {"OnDemand": {"A1.JRTCKXETXF": term}}, "version": "20261001000000", "publicationDate": "2026-10-01T00:00:00Z"}
 
 
 ANSWER = [
-    product("EU-TimedStorage-ByteHrs", 0.33),
-    product("EU-IATimedStorage-ByteHrs", 0.026),
-    product("EU-ETDataAccess-Bytes", 0.031, accessType="Read"),
-    product("EU-ETDataAccess-Bytes", 0.061, accessType="Write"),
-    product("EU-ProvisionedTP-MiBpsHrs", 6.6, "Provisioned Throughput", throughputClass="Provisioned"),
-    product("EU-ProvisionedTP-MiBpsHrs", 0, "Provisioned Throughput", throughputClass="Included"),
-]
+    product("EU-TimedStorage-ByteHrs", 0.33, storageClass="General Purpose"),
+    product("EU-TimedStorage-Z-ByteHrs", 0.176, storageClass="One Zone-General Purpose"),
+    product("EU-IATimedStorage-ByteHrs", 0.026, storageClass="Infrequent Access"),
+    product("EU-IATimedStorage-SmallFiles", 0.026, storageClass="Infrequent Access"),
+    product("EU-IADataAccess-Bytes", 0.011, unit="GB", storageClass="Infrequent Access", accessType="Read"),
+    product("EU-ETDataAccess-Bytes", 0.031, unit="GB", accessType="Read"),
+    product("EU-ETDataAccess-Bytes", 0.061, unit="GB", accessType="Write"),
+    product("EU-ProvisionedTP-MiBpsHrs", 6.6, "Provisioned Throughput", "MiBps-Mo", throughputClass="Provisioned"),
+    product("EU-ProvisionedTP-MiBpsHrs", 0, "Provisioned Throughput", "MiBps-Mo", throughputClass="Included"),
+]  # fmt: skip
+READ = {"standard": 0.33, "one_zone": 0.176, "ia": 0.026, "ia_access": 0.011, "elastic_read": 0.031, "elastic_write": 0.061, "provisioned": 6.6}
 
 
 def test_products_are_told_apart_and_free_ones_left_out():
-    wanted = {"standard": 0.33, "ia": 0.026, "elastic_read": 0.031, "elastic_write": 0.061, "provisioned": 6.6}
-    assert read_products(ANSWER) == (wanted, "USD")
+    assert read_products(ANSWER) == (READ, "USD")
+    assert read_products(reversed(ANSWER)) == (READ, "USD")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        product("USE2-TimedStorage-ByteHrs", 0.30, regionCode="us-east-2"),
+        product("EU-TimedStorage-ByteHrs", 33, unit="TB-Mo"),
+        product("EU-ProvisionedTP-MiBpsHrs", 0.009, "Provisioned Throughput", "MiBps-Hrs", throughputClass="Provisioned"),
+        product("EU-TimedStorage-ByteHrs", 2.2, currency="CNY"),
+        {"product": {"attributes": {}}},
+        {"product": {"attributes": {"usagetype": "EU-TimedStorage-ByteHrs"}}, "terms": {"OnDemand": {"x": {"priceDimensions": {"y": {"unit": "GB-Mo", "pricePerUnit": {"USD": "none"}}}}}}},
+        "a word",
+    ],
+    ids=["another region", "another unit", "by the hour", "another currency", "no terms", "no number", "no product"],
+)
+def test_what_does_not_belong_changes_no_price(odd):
+    assert read_products([*ANSWER, odd], "eu-west-1") == (READ, "USD")
+
+
+def test_another_currency_is_kept_and_said(monkeypatch):
+    rest = [product("EU-IATimedStorage-ET-ByteHrs", 1, currency="CNY"), product("EU-ArchiveTimedStorage-ByteHrs", 1, currency="CNY"), product("EU-ArchiveDataAccess-Bytes", 1, unit="GB", currency="CNY", accessType="Read")]
+    in_yuan = json.loads(json.dumps([*ANSWER, *rest]).replace('"USD"', '"CNY"'))
+    found = prices(with_pricing(monkeypatch, in_yuan))
+    assert (found.currency, found.standard) == ("CNY", 0.33)
+    assert str(found).startswith("CNY in eu-west-1 (Pricing API, 20")
 
 
 def with_pricing(monkeypatch, answer):
@@ -87,7 +119,7 @@ def with_pricing(monkeypatch, answer):
     if isinstance(answer, str):
         stub.add_client_error("get_products", answer)
     else:
-        stub.add_response("get_products", {"PriceList": [json.dumps(each) for each in answer]})
+        stub.add_response("get_products", {"PriceList": [each if isinstance(each, str) else json.dumps(each) for each in answer]})
     stub.activate()
     session = boto3.Session(region_name="eu-west-1")
     monkeypatch.setattr(session, "client", lambda *_, **__: client)
@@ -100,11 +132,17 @@ def test_the_pricing_api_goes_first_and_says_what_the_table_filled_in(monkeypatc
     assert found.source.startswith("Pricing API, 20") and "archive" in found.source
 
 
-@pytest.mark.parametrize(("answer", "why"), [("AccessDeniedException", "was not reached"), ([], "has no standard price")])
+@pytest.mark.parametrize(("answer", "why"), [
+    ("AccessDeniedException", "was not reached"),
+    ([], "has no standard price"),
+    ([each for each in ANSWER if "Provisioned" not in each["product"]["productFamily"]], "has no provisioned price"),
+    ([product("USE1-TimedStorage-ByteHrs", 0.3, regionCode="us-east-1")], "has no standard price"),
+    (["<html>"], "was not JSON"),
+])  # fmt: skip
 def test_the_table_stands_in_and_says_why(monkeypatch, answer, why):
     found = prices(with_pricing(monkeypatch, answer))
     assert found.standard == 0.30
-    assert why in found.source and "of us-east-1" in found.source
+    assert why in found.source and "of us-east-1" in found.source and found.source.startswith("table of November 2026")
 
 
 def test_without_a_region_there_is_no_price():

@@ -69,6 +69,12 @@ def test_the_amount_is_the_smallest_that_keeps_the_queue_short():
     assert enough_mibps(usage(0)) == 1
 
 
+def test_more_than_can_be_provisioned_leaves_elastic():
+    advice = recommend(usage(4000), PRICES)
+    assert advice.best.mode == "elastic"
+    assert advice.options[1].note == "More than 3,414 MiB/s would be needed."
+
+
 def test_throttled_hours_size_nothing():
     hours = np.full(HOURS, 3.0)
     slow = np.zeros(HOURS, dtype=bool)

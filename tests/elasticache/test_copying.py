@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from collections.abc import Callable
 
@@ -134,6 +136,31 @@ def test_catching_up_ends_with_few_changes_left_and_the_rest_is_exact(source, ta
         assert compare_keys(source, target, keys).equal
         source.execute_command("CLIENT", "UNPAUSE")
         equal(source, target)
+
+
+def test_a_stream_that_grows_while_it_is_copied_to_an_older_engine_never_fails_the_copy_and_is_equal_afterwards(source, target):
+    ended = threading.Event()
+
+    def write() -> None:
+        for number in itertools.count(1):
+            target.xadd("busy", {"number": number})
+            if number % 10 == 0:
+                target.xreadgroup("workers", "anna", {"busy": ">"}, count=20)
+                target.xdel("busy", *(entry for entry, _ in target.xrevrange("busy", count=2)))
+            if ended.is_set() or number == 100_000:
+                return
+
+    target.xgroup_create("busy", "workers", "0", mkstream=True)
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert all(copy_keys(target, source, [(0, b"busy")]).written == 1 for _ in range(20))
+    finally:
+        ended.set()
+        writer.join()
+    copy_keys(target, source, [(0, b"busy")])
+    assert source.xinfo_stream("busy")["length"] > 100
+    equal(target, source)
 
 
 def test_streams_that_are_as_they_were_are_left_out_of_the_last_copy(source, target, fill, all_keys):

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,19 @@ from hypothesis import strategies as st
 
 from helpers.aws import RunbookError
 from helpers.eventbridge import InvalidEvent, InvalidPattern, diff, matches, scan
-from helpers.eventbridge import sources
+from helpers.eventbridge import reader, sources
 
 Cases = Callable[[str], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module", autouse=True, params=["msgspec", "machine code"])
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How events are read."""
+    if request.param == "machine code" and not reader.load():
+        pytest.skip("numba is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "is_loaded", lambda: request.param == "machine code")
+        yield request.param
 
 EC2 = {"source": "aws.ec2", "detail": {"state": "running", "n": 5}}
 S3 = {"source": "aws.s3", "detail": {"bucket": {"name": "b"}, "n": 2**60}}
@@ -109,13 +119,56 @@ patterns = st.one_of(
 @given(st.lists(patterns, min_size=1, max_size=3), st.lists(event_texts, min_size=1, max_size=6))
 def test_a_scan_answers_as_matches_does_on_any_lines(given_patterns: list[str], texts: list[str]) -> None:
     lines = [text.replace("\n", " ").replace("\r", " ").encode(errors="replace") for text in texts]
-    lines = [text for text in lines if text.strip(b" \t\r\n\x0b\x0c") and len(sources.events_in(text.strip())) == 1]
+    lines = [text for text in lines if text.strip(b" \t\r\n") and len(sources.events_in(text.strip())) == 1]
     want = [[expected(pattern, text) for pattern in given_patterns] for text in lines]
     found = scan(given_patterns, lines, progress=False, keep=10)
     good = [row for row in want if "bad" not in row]
     assert found.bad == len(want) - len(good)
     assert found.matched == tuple(sum(row[number] for row in good) for number in range(len(given_patterns)))
     assert all(found.funnel(number)["left"].to_list()[-1:] == [found.matched[number]] for number in range(len(given_patterns)))
+
+
+WHOLE = line({"version": "0", "source": "aws.s3", "detail": {"state": "off", "é": ["x", {"n": -1.5e3, "m": None}], "n": 5, "big": {"state": "running"}}, "ok": True})
+pieces = st.sampled_from(
+    [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\t", b"\r", b"\x01", b"\x7f", b"\xff", b"\xed\xa0\x80", "é".encode(), b"\\u00e9", b"\\ud800", b"\\x", b"0", b"1", b"-", b".5", b"e5", b"1e400"]
+    + [b"tru", b"null", b'"state":"running",', b'"detail":{},', b'"detail.state":"running",', b'"detail.":1,', b'"x":1,', b'"n":[5],', b'"n":5.0,', b'"\\u006e":5,', b'"x":[[{"detail":{"state":1}}]],']
+)
+edits = st.lists(st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 3), pieces), min_size=1, max_size=3)
+
+
+def edited(changes: list[tuple[int, int, bytes]]) -> bytes:
+    """An event with pieces put in, in place of some bytes."""
+    text = WHOLE
+    for at, gone, piece in changes:
+        text = text[:at] + piece + text[at + gone :]
+    return text
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(edits, min_size=1, max_size=8), st.sampled_from(['{"detail":{"state":["running",null]}}', '{"source":[{"prefix":"aws"}],"detail":{"n":[5,{"exists":false}]}}']))
+def test_a_scan_answers_as_matches_does_on_damaged_lines(changes: list[list[tuple[int, int, bytes]]], pattern: str) -> None:
+    lines = [text for text in map(edited, changes) if len(sources.events_in(text.strip())) == 1]
+    want = [expected(pattern, text) for text in lines]
+    found = scan(pattern, lines, progress=False)
+    assert (found.bad, found.matched) == (want.count("bad"), (want.count(True),))
+
+
+@pytest.mark.parametrize(
+    ("text", "exact"),
+    [
+        (b'{"a":"x","n":1.50}', 0),
+        (b' {"n": -0 , "a" :"x"}\t', 0),
+        ('{"é":"\\ud800\\n", "n":12345678901234567890}'.encode(), 0),
+        (b'{"b":[{"n":1,"n":2}],"n":1}', 0),
+        (b'{"n":[1]}', 1),
+        (b'{"n":1,"n":2}', 1),
+        (b'{"\\u006e":1}', 1),
+        (b'{"n":1} x', 1),
+    ],
+)
+def test_machine_code_leaves_to_the_exact_matcher_only_what_it_cannot_settle(way: str, text: bytes, exact: int) -> None:
+    if way == "machine code":
+        assert scan({"n": [{"exists": True}]}, [text], progress=False).exact == exact
 
 
 @pytest.mark.parametrize(
@@ -138,10 +191,10 @@ def test_a_line_that_its_decoded_fields_do_not_settle_is_answered_exactly(text: 
 
 
 def test_bad_lines_are_counted_and_shown_and_the_rest_is_scanned() -> None:
-    found = scan({"source": ["aws.ec2"]}, [line(EC2), b"{broken", b"", b"[1]", b'{"a":"\xff"}', b'{"a":NaN}', line(EC2)], progress=False)
-    assert (found.matched, found.events, found.bad) == ((2,), 2, 4)
+    found = scan({"source": ["aws.ec2"]}, [line(EC2), b"{broken", b"", b"[1]", b'{"a":"\xff"}', b'{"a":NaN}', b"\x0b" + line(EC2), line(EC2)], progress=False)
+    assert (found.matched, found.events, found.bad) == ((2,), 2, 5)
     assert found.bad_lines()["line"].to_list()[:2] == ["{broken", "[1]"]
-    assert "4 lines are no events" in found.finding
+    assert "5 lines are no events" in found.finding
 
 
 @pytest.mark.parametrize("text", [b'{"z":%s}' % (b"[" * 1200 + b"]" * 1200), b'{"z":%s}' % (b"1" * 1100), b'{"%s":1}' % (b"n" * 50_001), b'{"z":"%s"}' % (b"x" * 1_100_000)])
@@ -247,3 +300,46 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.matched == (150, sum(number % 10 == 1 and number % 7 == 3 for number in range(300)))
 
 
+def test_values_beyond_the_room_for_them_are_answered_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line({"a": f"x{number}", "b": number}) for number in range(400)]
+    for values, steps, texts in ((16, 1024, 4096), (1024, 16, 4096), (1024, 1024, 64)):
+        monkeypatch.setattr(reader, "VALUES", values)
+        monkeypatch.setattr(reader, "STEPS", steps)
+        monkeypatch.setattr(reader, "_TEXTS", texts)
+        assert scan({"a": [{"suffix": "1"}], "b": [{"numeric": ["<", 200]}]}, lines, progress=False).matched == (20,)
+
+
+def test_a_long_event_needs_no_exact_matcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    from helpers.eventbridge import projection
+
+    monkeypatch.setattr(projection, "_DEEPER", True)
+    found = scan({"source": ["aws.ec2"]}, [line({**EC2, "text": "x" * 3000})] * 400, progress=False)
+    assert (found.matched, found.exact) == ((400,), 0)
+
+
+def test_a_pattern_that_needs_the_exact_matcher_leaves_the_others_to_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    from helpers.eventbridge import projection
+
+    patterns = ['{"source":["aws.ec2"],"detail":{"state":["running"]}}', '{"detail":["x"]}', '{"n/a":[1]}']
+    lines = [line(EC2), line({"source": "aws.ec2", "detail": "x"}), line({"n/a": 1, **EC2}), line(S3), b"{broken"]
+    want = tuple(sum(expected(pattern, text) is True for text in lines) for pattern in patterns)
+    asked: list[str] = []
+    monkeypatch.setattr(projection, "matches", lambda pattern, text: asked.append(pattern) or matches(pattern, text))
+    found = scan(patterns, lines * 20, progress=False, keep=9)
+    assert found.matched == tuple(20 * count for count in want) and found.bad == 20
+    assert [found.funnel(number)["left"].to_list()[-1] for number in range(3)] == list(found.matched)
+    assert len(asked) > asked.count(patterns[0]) + 100 and asked.count(patterns[0]) <= 41
+
+
+def test_machine_code_is_loaded_when_this_process_has_read_so_much_that_it_is_worth_it(monkeypatch, tmp_path):
+    module, asked = sys.modules["helpers.eventbridge.scan"], []
+    monkeypatch.setattr(module, "_read", 0)
+    monkeypatch.setattr(module, "WORTH_LOADING", 60)
+    monkeypatch.setattr(module.reader, "is_loaded", lambda: False)
+    monkeypatch.setattr(module.reader, "is_kept", lambda: True)
+    monkeypatch.setattr(module.reader, "load", lambda: asked.append(module._read) or False)
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"source": "aws.ec2"}\n')
+    for _ in range(4):
+        assert scan({"source": ["aws.ec2"]}, path, progress=False).matched == (1,)
+    assert asked == [44, 66]
