@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
 
+from helpers.aws.errors import RunbookError
 from helpers.fleet.approval import PLAN
 from helpers.fleet.record import Record
 from helpers.fleet.run import Ended
@@ -26,16 +28,24 @@ class Kernels:
     def __init__(self, warm: WarmKernels | None) -> None:
         self._warm = warm
         self._live: weakref.WeakSet[AsyncKernelManager] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._interrupted = False
 
     def manager(self, **options: Any) -> AsyncKernelManager:
-        """The manager of a new kernel."""
-        made = self._warm.manager(**options) if self._warm else AsyncKernelManager(**options)
-        self._live.add(made)
+        """The manager of a new kernel. Raises `RunbookError` once the fleet was interrupted: a run that was being prepared does not begin."""
+        with self._lock:
+            if self._interrupted:
+                raise RunbookError("The fleet was interrupted before this run began.", "Resume the fleet.")
+            made = self._warm.manager(**options) if self._warm else AsyncKernelManager(**options)
+            self._live.add(made)
         return made
 
     def interrupt(self, hard: bool) -> None:
-        """Interrupt the cells that run; `hard` kills their kernels."""
-        for one in list(self._live):
+        """Interrupt the cells that run, and let no kernel begin any more; `hard` kills those there are."""
+        with self._lock:
+            self._interrupted = True
+            live = list(self._live)
+        for one in live:
             process = getattr(one.provisioner, "process", None)
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGKILL if hard else signal.SIGINT)
