@@ -1,9 +1,8 @@
-"""Figures of reviews, and tables of sentences: each title states the finding, and lines differ by style, so that they read in black and white."""
+"""Figures of reviews: each title states the finding, and lines differ by style, so that they read in black and white."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 import matplotlib.dates as mdates
@@ -13,29 +12,28 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from helpers.aws.drawing import GREY, WIDTH, Sentences, dates, done, one_plot  # Sentences: the notebooks take it from here
 from helpers.efs.credits import GIB, MIB, burst_rates
 from helpers.efs.forecast import ALARM_DAYS
 from helpers.efs.metrics import History
 from helpers.efs.modes import ELASTIC, PROVISIONED
 from helpers.efs.review import Review
 
-WIDTH = 9
-GREY = "0.75"
 MOST_SMALL = 12  # small multiples on a page
 SHOWN_DAYS = 60  # of a forecast
 
 
 def draw_balance(one: Review) -> Figure:
     """The balance of the history in GiB next to the largest that the size allows."""
-    figure, axes = _axes(3.2)
+    figure, axes = one_plot(3.2)
     most = burst_rates(one.file_system.standard_bytes).max_credit / GIB
     balance = one.balance / GIB
     axes.plot(_times(one), balance, color="black", lw=1.2, label="lowest balance of each hour")
     axes.axhline(most, color="black", ls="--", lw=1, label="largest balance for the size")
     axes.set(ylabel="burst credit balance (GiB)", ylim=(0, 1.15 * most), title=_balance_title(one))
     axes.legend(loc="lower left", frameon=False)
-    _dates(axes)
-    return _done(figure)
+    dates(axes)
+    return done(figure)
 
 
 def _balance_title(one: Review) -> str:
@@ -50,7 +48,7 @@ def _balance_title(one: Review) -> str:
 
 def draw_throughput(one: Review, history: History) -> Figure:
     """Metered throughput in MiB/s next to the baseline, and to what EFS permitted, on a logarithmic axis."""
-    figure, axes = _axes(3.6)
+    figure, axes = one_plot(3.6)
     frame = history.frame(one.file_system.id)
     rate = one.metered / one.step_seconds / MIB
     baseline = burst_rates(one.file_system.standard_bytes).baseline / MIB
@@ -60,18 +58,18 @@ def draw_throughput(one: Review, history: History) -> Figure:
     above = (rate > baseline).mean()
     axes.set(ylabel="throughput (MiB/s)", yscale="log", title=f"{one.file_system.label}: demand averages {rate.mean():,.1f} MiB/s, {rate.mean() / baseline:.0%} of the baseline, and is above it {above:.0%} of the time")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    _dates(axes)
+    dates(axes)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    return _done(figure)
+    return done(figure)
 
 
 def draw_burn_down(one: Review) -> Figure:
     """The balance as it was and how it may end, and below it the share of the paths that have run out by each day."""
     if one.forecast is None:
-        figure, axes = _axes(1.4)
+        figure, axes = one_plot(1.4)
         axes.axis("off")
         axes.set_title(one.runs_out)
-        return _done(figure)
+        return done(figure)
     figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.2), sharex=True, layout="constrained", height_ratios=(3, 2))
     found, now = one.forecast, one.usage.credit / GIB
     shown = min(SHOWN_DAYS, found.horizon_days)
@@ -89,8 +87,8 @@ def draw_burn_down(one: Review) -> Figure:
     below.plot([alarm, alarm], [0, 100 * found.within_30_days], color="black", ls=":", lw=1.2)
     below.annotate(f"{found.within_30_days:.0%} within 30 days", (alarm, 100 * found.within_30_days), xytext=(6, -14), textcoords="offset points")
     below.set(ylabel="paths run out (%)", ylim=(0, 105))
-    _dates(below)
-    return _done(figure)
+    dates(below)
+    return done(figure)
 
 
 def _point(one: Review, days: float, shown: float, now: float) -> tuple[pd.Timestamp, float]:
@@ -110,11 +108,11 @@ def _burn_title(one: Review) -> str:
 
 def draw_modes(one: Review) -> Figure:
     """What each mode costs a month, storage and throughput, with the minutes in which requests would wait."""
-    figure, axes = _axes(2.8)
+    figure, axes = one_plot(2.8)
     if one.advice is None:
         axes.axis("off")
         axes.set_title(f"{one.file_system.label}: no advice, because the metrics do not add up")
-        return _done(figure)
+        return done(figure)
     options, money = one.advice.options, one.advice.prices.currency
     names = [option.mode + (f"\n{option.mibps:,.0f} MiB/s" if option.mode == PROVISIONED else "") for option in options]
     storage, throughput = ([getattr(option, which) for option in options] for which in ("storage_cost", "throughput_cost"))
@@ -128,7 +126,7 @@ def draw_modes(one: Review) -> Figure:
     axes.set_title(f"{one.file_system.label}: {_modes_finding(one)}")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axes.grid(False)
-    return _done(figure)
+    return done(figure)
 
 
 def _modes_finding(one: Review) -> str:
@@ -155,7 +153,7 @@ def draw_small_multiples(reviews: Sequence[Review], most: int = MOST_SMALL) -> F
     figure.supxlabel("time (UTC)", fontsize=10)
     empty = sum(bool(one.throttled_hours) for one in shown)
     figure.suptitle(f"{empty} of {len(shown)} have been throttled" + (f"; the {most} most urgent of {len(reviews)} are shown" if len(reviews) > most else ""), fontsize=12)
-    return _done(figure)
+    return done(figure)
 
 
 def _small(axes: Axes, one: Review) -> None:
@@ -175,7 +173,7 @@ def draw_costs(reviews: Sequence[Review], most: int = MOST_SMALL) -> Figure:
     """What file systems cost a month now, and by the advice where demand is known; the costliest first."""
     shown = sorted(reviews, key=lambda one: -one.cost_now)[:most]
     money = next((one.advice.prices.currency for one in shown if one.advice), "USD")
-    figure, axes = _axes(0.42 * len(shown) + 1.4)
+    figure, axes = one_plot(0.42 * len(shown) + 1.4)
     place = np.arange(len(shown))
     advised = [one.advice.best.monthly_cost if one.advice and not one.throttled_hours and one.to_do != "nothing" else np.nan for one in shown]
     axes.barh(place - 0.2, [one.cost_now for one in shown], 0.38, color=GREY, edgecolor="black", label="now")
@@ -186,46 +184,8 @@ def draw_costs(reviews: Sequence[Review], most: int = MOST_SMALL) -> Figure:
     title = f"{saved.file_system.label} can save the most: {saved.saving:,.0f} {money} a month" if saved and saved.saving > 0 else "No change saves money"
     axes.set(xlabel=f"{money} a month", ylabel="file system", title=title)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    return _done(figure)
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """A table of sentences, shown with its text to the left, where notebooks put numbers to the right; its index only where that has a name."""
-
-    table: pd.DataFrame
-
-    def _repr_html_(self) -> str:
-        rows = self.table.to_html(border=0, index=self.table.index.name is not None)
-        return rows.replace("<td>", '<td style="text-align: left">').replace("<th>", '<th style="text-align: left">')
-
-    def __repr__(self) -> str:
-        return repr(self.table)
-
-
-def _axes(height: float) -> tuple[Figure, Axes]:
-    figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
-    return figure, axes
+    return done(figure)
 
 
 def _times(one: Review) -> pd.DatetimeIndex:
     return pd.date_range(one.start, periods=len(one.metered), freq=pd.Timedelta(seconds=one.step_seconds))
-
-
-def _dates(axes: Axes) -> None:
-    axes.set_xlabel("time (UTC)")
-    locator = mdates.AutoDateLocator(tz="UTC", maxticks=10)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator, tz="UTC"))
-    axes.grid(alpha=0.3)
-
-
-def _done(figure: Figure) -> Figure:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_title() and not figure.get_suptitle():
-            axes.set_title(axes.get_title(), fontsize=11)
-    plt.close(figure)  # the notebook shows what a cell returns, once
-    return figure

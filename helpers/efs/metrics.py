@@ -6,23 +6,18 @@ https://docs.aws.amazon.com/efs/latest/ug/efs-metrics.html. Times are UTC, bytes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from botocore.exceptions import ClientError
 from numpy.typing import NDArray
 
-from helpers.aws import Aws, RunbookError, explain
+from helpers.aws import Aws, RunbookError
+from helpers.aws.metrics import HOUR, MINUTE, Estimate, estimate_read, query, read_metrics
 from helpers.efs.credits import burst_rates, metered_bytes
-
-QUERIES_A_CALL, POINTS_A_PAGE = 500, 100_800
-USD_A_METRIC = 0.01 / 1000
-KEPT_DAYS = {60: 15, 300: 63, 3600: 455}  # how long CloudWatch keeps datapoints of a period
-MINUTE, HOUR = 60, 3600
 
 # name here: CloudWatch's name, statistic
 METRICS = {
@@ -41,25 +36,9 @@ WHOLE = (*TRIAGE, "permitted")
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a read costs: metrics requested, calls, pages of 100,800 points at least, and USD at $0.01 a 1,000 metrics."""
-
-    metrics: int
-    calls: int
-    pages: int
-    usd: float
-
-    def __str__(self) -> str:
-        return f"CloudWatch will bill {self.usd:,.4f} USD: {self.metrics:,} metrics; calls: {self.calls:,}, pages: {self.pages:,} or more"
-
-
 def estimate(file_systems: int, days: float, step_seconds: int = HOUR, names: Sequence[str] = TRIAGE) -> Estimate:
     """What `read` of so many file systems and days will cost, before it is spent."""
-    metrics = file_systems * len(names)
-    calls = -(-metrics // QUERIES_A_CALL)
-    points = metrics * int(days * 86_400 / step_seconds)
-    return Estimate(metrics, calls, max(calls, -(-points // POINTS_A_PAGE)), metrics * USD_A_METRIC)
+    return estimate_read(file_systems * len(names), days, step_seconds)
 
 
 @dataclass(frozen=True)
@@ -129,58 +108,18 @@ def read(aws: Aws, ids: Sequence[str], days: float, end: datetime, step_seconds:
     Print `estimate` first: this spends it. Raises `RunbookError` where CloudWatch keeps no datapoints of that step for
     so long, or where `end` has no time zone.
     """
-    start, steps = _window(days, end, step_seconds)
-    wanted = [(name, column) for column in range(len(ids)) for name in names]
-    values = {name: np.full((steps, len(ids)), np.nan) for name in names}
-    window = {"StartTime": start, "EndTime": start + timedelta(seconds=steps * step_seconds), "ScanBy": "TimestampAscending"}
-    for first in range(0, len(wanted), QUERIES_A_CALL):
-        part = wanted[first : first + QUERIES_A_CALL]
-        queries = [_query(f"q{number}", ids[column], name, step_seconds) for number, (name, column) in enumerate(part)]
-        for found in _results(aws, queries, window):
-            name, column = part[int(found["Id"][1:])]
-            at = [int((each.timestamp() - start.timestamp()) // step_seconds) for each in found["Timestamps"]]
-            kept = [(row, value) for row, value in zip(at, found["Values"], strict=True) if 0 <= row < steps]
-            if kept:
-                rows, points = zip(*kept, strict=True)
-                values[name][list(rows), column] = points
-    return History(tuple(ids), start, step_seconds, values)
+    queries = [_query(one, name, step_seconds) for one in ids for name in names]
+    start, values = read_metrics(aws, queries, days, end, step_seconds)
+    return History(tuple(ids), start, step_seconds, {name: np.ascontiguousarray(values[:, number :: len(names)]) for number, name in enumerate(names)})
 
 
-def _window(days: float, end: datetime, step_seconds: int) -> tuple[datetime, int]:
-    """The first step's beginning, and how many steps there are; whole steps only."""
-    if end.tzinfo is None:
-        raise RunbookError("The end of the history has no time zone.", "Give datetime.now(timezone.utc), or another aware time.")
-    if days > KEPT_DAYS.get(step_seconds, 0):
-        kept = ", ".join(f"{period} s for {most} days" for period, most in KEPT_DAYS.items())
-        raise RunbookError(f"CloudWatch has no {days:g} days in steps of {step_seconds} s.", f"It keeps {kept}.")
-    last = int(end.timestamp()) // step_seconds * step_seconds
-    steps = int(days * 86_400) // step_seconds
-    return datetime.fromtimestamp(last - steps * step_seconds, timezone.utc), steps
-
-
-def _query(query_id: str, file_system: str, name: str, step_seconds: int) -> dict[str, Any]:
+def _query(file_system: str, name: str, step_seconds: int) -> dict[str, Any]:
     metric, statistic = METRICS[name]
-    dimensions = [{"Name": "FileSystemId", "Value": file_system}]
+    dimensions = {"FileSystemId": file_system}
     if metric == "StorageBytes":
-        dimensions.append({"Name": "StorageClass", "Value": "Standard"})
+        dimensions["StorageClass"] = "Standard"
         step_seconds = max(step_seconds, 900)  # it is measured every 15 minutes
-    return {
-        "Id": query_id,
-        "MetricStat": {"Metric": {"Namespace": "AWS/EFS", "MetricName": metric, "Dimensions": dimensions}, "Period": step_seconds, "Stat": statistic},
-    }
-
-
-def _results(aws: Aws, queries: list[dict[str, Any]], window: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    client, token = aws.client("cloudwatch"), {}
-    while True:
-        try:
-            page = client.get_metric_data(MetricDataQueries=queries, **window, **token)
-        except ClientError as error:
-            raise explain(error) from error
-        yield from page["MetricDataResults"]
-        if not page.get("NextToken"):
-            return
-        token = {"NextToken": page["NextToken"]}
+    return query("AWS/EFS", metric, dimensions, statistic, step_seconds)
 
 
 def flagged(history: History, standard_bytes: Sequence[float]) -> list[str]:

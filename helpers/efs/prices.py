@@ -5,7 +5,6 @@ What AWS calls GB on the bill is 2^30 bytes, so everything here counts GiB. http
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -15,11 +14,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from helpers.aws.errors import RunbookError, explain
-from helpers.aws.session import RETRIES, Aws
+from helpers.aws.pricing import products
+from helpers.aws.session import Aws
 from helpers.efs.credits import GIB
 
 BASELINE_GIB_A_MIBPS = 20  # Standard storage includes 1 MiB/s a 20 GiB
-PRICING_REGION = "us-east-1"  # one of the three where the Pricing API is
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,7 @@ def prices(aws: Aws | None = None, region: str = "") -> Prices:
     if aws is None:
         return table_prices(region)
     try:
-        pages = aws.session.client("pricing", region_name=PRICING_REGION, config=RETRIES).get_paginator("get_products")
-        wanted = [{"Type": "TERM_MATCH", "Field": "regionCode", "Value": region}]
-        found = [json.loads(each) for page in pages.paginate(ServiceCode="AmazonEFS", Filters=wanted) for each in page["PriceList"]]
+        found = products(aws, "AmazonEFS", region)
     except (BotoCoreError, ClientError) as error:
         return table_prices(region, f"the Pricing API was not reached: {explain(error).what}")
     except ValueError:

@@ -8,7 +8,7 @@ from helpers.elasticache.failover import check_failover, fail_over
 from helpers.elasticache.groups import Group, describe_group, events_table
 from helpers.elasticache.live import Changes
 from helpers.elasticache.preflight import Survey, survey
-from helpers.elasticache.results import measured, side_by_side
+from helpers.elasticache.results import costs, measured, side_by_side
 from helpers.elasticache.retire import delete_old
 from helpers.elasticache.settings import settings, ways
 from helpers.elasticache.snapshots import Backup
@@ -28,6 +28,7 @@ __all__ = [
     "check_failover",
     "compare",
     "compare_keys",
+    "costs",
     "delete_old",
     "describe_group",
     "events_table",

@@ -7,6 +7,7 @@ whoever knows a session's id is that user.
 
 from __future__ import annotations
 
+import functools
 import re
 import selectors
 import threading
@@ -52,9 +53,12 @@ def shown(key: bytes) -> str:
 def prefix_of(key: bytes) -> str:
     """The part of a key before its first colon (`session:`), else its first word (`SELECT …`), else `(none)`."""
     head = HEAD.match(key)
-    if head is None:
-        return "(none)"
-    return shown(key[: head.end()]) if head[0].endswith(b":") else f"{shown(key[: head.end() - 1])} …"
+    return "(none)" if head is None else _prefix(head[0])
+
+
+@functools.lru_cache(maxsize=10_000)
+def _prefix(head: bytes) -> str:
+    return shown(head) if head.endswith(b":") else f"{shown(head[:-1])} …"
 
 
 # -- listing -------------------------------------------------------------------------------------------
@@ -129,7 +133,7 @@ def examples(access: Access, each: int = 2, *, seconds: float = 5.0) -> pd.DataF
             with Wire(client) as wire:
                 frames.append(describe_keys(wire, [key for place, key in found.keys if place == shard]))
     frame = _together(frames)
-    return pd.DataFrame({"key": frame["key"].map(shown), "type": frame["type"], "encoding": frame["encoding"], "elements": frame["elements"], "bytes": frame["bytes"], "TTL": frame["ttl_s"].map(_span)})
+    return pd.DataFrame({"key": frame["key"].map(shown), "type": frame["type"], "encoding": frame["encoding"], "elements": frame["elements"], "bytes": frame["bytes"], "TTL": frame["ttl_s"].map(span)})
 
 
 def describe_keys(wire: Wire, keys: Sequence[bytes]) -> pd.DataFrame:
@@ -175,7 +179,7 @@ class Biggest:
     def table(self) -> pd.DataFrame:
         """Key, type, encoding, elements, KiB, TTL and database."""
         columns = {"key": self.frame["key"].map(shown), "type": self.frame["type"], "encoding": self.frame["encoding"], "elements": self.frame["elements"]}
-        rest = {"KiB": (self.frame["bytes"] / KIB).round(1), "TTL": self.frame["ttl_s"].map(_span), "database": [stratum[1] for stratum in self.frame["stratum"]]}
+        rest = {"KiB": (self.frame["bytes"] / KIB).round(1), "TTL": self.frame["ttl_s"].map(span), "database": [stratum[1] for stratum in self.frame["stratum"]]}
         return pd.DataFrame(columns | rest)
 
     @property
@@ -497,13 +501,13 @@ def _draw_ttl(frame: pd.DataFrame, sample: Sample) -> Figure:
     axes.set_ylabel("keys, estimated")
     axes.margins(y=0.18)
     median = sample.frame["ttl_s"].median()
-    others = f"half of the others expire within {_span(median)}" if median == median else "none of them expires"
+    others = f"half of the others expire within {span(median)}" if median == median else "none of them expires"
     axes.set_title(f"{frame['share'].iloc[0]} of the keys have no TTL; {others}", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     return drawing
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """A time to live in the unit that a reader wants; NaN is none."""
     if seconds != seconds:
         return "none"

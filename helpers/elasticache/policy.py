@@ -28,6 +28,8 @@ POLICY: dict[str, Any] = {
     "Statement": [
         {"Sid": "WhoAmI", "Effect": "Allow", "Action": ["sts:GetCallerIdentity", "iam:ListAccountAliases"], "Resource": "*"},
         {"Sid": "Groups", "Effect": "Allow", "Action": [f"elasticache:{action}" for action in ELASTICACHE], "Resource": "*"},
+        # What the nodes cost; without it a dated table serves.
+        {"Sid": "Prices", "Effect": "Allow", "Action": "pricing:GetProducts", "Resource": "*"},
         {"Sid": "ExportChecksTheCaller", "Effect": "Allow", "Action": "s3:ListAllMyBuckets", "Resource": "*"},
         {"Sid": "BackupBucket", "Effect": "Allow", "Action": [f"s3:{action}" for action in BUCKET], "Resource": "arn:aws:s3:::sessions-backup"},
         {"Sid": "BackupFiles", "Effect": "Allow", "Action": [f"s3:{action}" for action in OBJECT], "Resource": "arn:aws:s3:::sessions-backup/*"},

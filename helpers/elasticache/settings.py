@@ -7,6 +7,7 @@ import pandas as pd
 from helpers.elasticache.groups import Group
 from helpers.elasticache.parameter_groups import ALL_KEY_EVENTS, CLUSTER, NOTIFY
 from helpers.elasticache.preflight import Survey
+from helpers.elasticache.results import Costs
 from helpers.elasticache.upgrade import Upgrade
 
 
@@ -57,16 +58,17 @@ def _auth(group: Group) -> str:
     return "AUTH token" if group.auth_token else f"user groups {', '.join(group.user_groups)}" if group.user_groups else "none"
 
 
-def ways(upgrade: Upgrade, found: Survey) -> pd.DataFrame:
-    """The ways to upgrade this group: write gap, acknowledged writes lost, way back, and which is recommended.
+def ways(upgrade: Upgrade, found: Survey, costs: Costs) -> pd.DataFrame:
+    """The ways to upgrade this group: write gap, acknowledged writes lost, way back, extra cost, and which is recommended.
 
     Gaps and losses are those measured with 10 ms probes on real engines; see the README's design notes.
     """
     gap = "0.1 to 0.2 s (rolling over the replica)" if found.old.replicas else "3 to 7 s (no replica)"
+    second = f"a second group for the time of the move{costs.second_group}"
     rows = [
-        ("blue_green", "under 0.3 s", "none: changes are captured and replayed", "until the old group is deleted", "a second group for the time of the move"),
+        ("blue_green", "under 0.3 s", "none: changes are captured and replayed", "until the old group is deleted", second),
         ("in_place", f"{gap}; AWS says a few seconds", "none", "none: AWS offers no downgrade", "none"),
-        ("classic", "under 0.2 s", "every write made after the backup", "until the old group is deleted", "a second group for the time of the move"),
+        ("classic", "under 0.2 s", "every write made after the backup", "until the old group is deleted", second),
     ]
     chosen = [("→ " if name == upgrade.strategy else "") + name + (" (recommended)" if name == "blue_green" else "") for name, *_ in rows]
     return pd.DataFrame([(name, *rest[1:]) for name, rest in zip(chosen, rows, strict=True)], columns=["strategy", "write gap", "acknowledged writes lost", "way back", "extra cost"])

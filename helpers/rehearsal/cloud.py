@@ -27,6 +27,8 @@ FACTS_FILE = "cloud.json"
 LOG_FILE = "cloud.log"
 # What a client of this cloud trusts: its own certificate authority, and the usual ones.
 BUNDLE_FILE = "certificates.pem"
+# What a scenario made to be pushed: an OCI layout `image` and a Helm chart `chart`.
+SAMPLES = "samples"
 # Asked for by every control request, so that no web page open on this machine can send one.
 TOKEN_HEADER = "x-rehearsal-token"
 
@@ -101,6 +103,22 @@ class Cloud:
         Returns its address, and under "missing" why there is none.
         """
         return self._ask("file-systems", {"file_systems": dict(ids), "served": served, "folders": list(folders)}, 60.0)
+
+    def seed_cache_metrics(self, series: Sequence[Mapping[str, Any]]) -> None:
+        """Give nodes of a cache their CloudWatch metrics, as `helpers.rehearsal.elasticache.metrics.series` makes them."""
+        self._ask("cache-metrics", {"series": [dict(one) for one in series]}, 60.0)
+
+    def registry(self, **orders: Any) -> dict[str, Any]:
+        """Order what ECR does from now on, and return how it stands: its endpoint, settings and the faults still to come.
+
+        cut: {"after_bytes": int, "times": int}, the connection of a layer breaks after so many of its bytes; deny: [action, ...]
+        ("ecr:PutImage"); kms_error: [repository, ...] whose key cannot be used; throttle: how many of the next requests are too
+        many; vanish: {"repository": str, "after_bytes": int} deletes it while layers come in. An empty value takes an order back.
+        token_lifetime_s: of the next tokens; expire_tokens: True, those given out; scan_s: how long scans take; remove: a repository;
+        seed: see `helpers.rehearsal.ecr.seeding`; expire_images: {"repository": str, "now": ISO 8601}, applies its lifecycle policy.
+        Raises CloudFailed for anything else.
+        """
+        return self._ask("registry", orders, 60.0)
 
     def fail(self, node: str) -> int:
         """Kill the process of a node ("sessions-001"), as a failing machine does, and return its id.

@@ -1,4 +1,4 @@
-"""The process of a local cloud: MiniStack served on the loopback, with our ElastiCache and EventBridge in it."""
+"""The process of a local cloud: MiniStack served on the loopback, with our ElastiCache, EventBridge and ECR in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from helpers.rehearsal.cloud import ACCOUNT, BUNDLE_FILE, FACTS_FILE, MAX_HOURS, REGION, TOKEN_HEADER
+from helpers.rehearsal.ecr import service as ecr
 from helpers.rehearsal.efs import service as efs
+from helpers.rehearsal.elasticache import metrics as cache_metrics
 from helpers.rehearsal.elasticache import failover
 from helpers.rehearsal.elasticache.api import Fault
 from helpers.rehearsal.eventbridge import service as events
@@ -77,7 +79,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
-    from helpers.rehearsal import hosted_zones, stricter
+    from helpers.rehearsal import hosted_zones, pricing, stricter
     from helpers.rehearsal.elasticache.service import Service
 
     hosted_zones.let_ids_be_chosen()
@@ -90,8 +92,10 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     service.certificates.write_bundle(directory / BUNDLE_FILE)
     ministack.app.SERVICE_HANDLERS["elasticache"] = service.handle
     stricter.install(ministack.app.SERVICE_HANDLERS)
+    pricing.install(ministack.app.SERVICE_HANDLERS)
     amplify = events.install(ministack.app.SERVICE_HANDLERS)
     file_systems = efs.install(ministack.app.SERVICE_HANDLERS, directory)
+    images = ecr.install(ministack.app.SERVICE_HANDLERS, directory)
     facts = {
         "endpoint": endpoint,
         "pid": os.getpid(),
@@ -110,7 +114,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
     config.graceful_timeout = 1
     config.loglevel = "WARNING"
     config.accesslog = None
-    control = Control(ministack.app.app, service, amplify, file_systems, facts, stopping)
+    control = Control(ministack.app.app, service, amplify, file_systems, images, facts, stopping)
     asyncio.get_running_loop().run_in_executor(None, service.storage.client, "s3")
     watch = asyncio.create_task(_watch(directory, facts, hours, service, stopping))
     deployments = asyncio.create_task(amplify.deploy_by_itself())
@@ -120,6 +124,7 @@ async def _serve(directory: Path, listener: socket.socket, options: dict[str, An
         watch.cancel()
         deployments.cancel()
         await asyncio.to_thread(file_systems.close)
+        await asyncio.to_thread(images.close)
         await asyncio.to_thread(service.close)
         shutil.rmtree(state, ignore_errors=True)
         _withdraw(directory, facts)
@@ -150,20 +155,24 @@ class Control:
     """MiniStack's application, with a few control requests of our own before it."""
 
     def __init__(
-        self, inner: App, service: Any, amplify: Amplify, file_systems: efs.Efs, facts: dict[str, Any], stopping: asyncio.Event
+        self, inner: App, service: Any, amplify: Amplify, file_systems: efs.Efs, images: ecr.Ecr, facts: dict[str, Any], stopping: asyncio.Event
     ) -> None:
         self._inner = inner
         self._service = service
         self._amplify = amplify
         self._file_systems = file_systems
+        self._images = images
         self._facts = facts
         self._stopping = stopping
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/_rehearsal/"):
             await self._control(scope, receive, send)
+        elif scope["type"] == "http" and self._images.misdirected(scope["path"]):
+            told = f"The registry of this cloud is at {self._images.registry.endpoint}, the proxyEndpoint of GetAuthorizationToken."
+            await _reply(send, 421, {"errors": [{"code": "UNSUPPORTED", "message": told}]})
         else:
-            await self._inner(scope, receive, send)
+            await self._inner(scope, self._images.cutting(scope, receive), send)
 
     async def _control(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         token = dict(scope["headers"]).get(TOKEN_HEADER.encode(), b"").decode()
@@ -196,6 +205,14 @@ class Control:
                     await _reply(send, 400, {"error": f"These are no events: {error}"})
             case "file-systems":
                 await _reply(send, 200, await asyncio.to_thread(self._file_systems.seed, json.loads(body)))
+            case "cache-metrics":
+                await asyncio.to_thread(cache_metrics.store, json.loads(body))
+                await _reply(send, 200, {"stored": True})
+            case "registry":
+                try:
+                    await _reply(send, 200, await asyncio.to_thread(self._images.order, json.loads(body)))
+                except (ValueError, TypeError, KeyError, IndexError) as error:
+                    await _reply(send, 400, {"error": f"The registry cannot do that: {error}"})
             case "fail":
                 node = str(json.loads(body)["node"])
                 try:

@@ -83,13 +83,13 @@ def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path, *,
     A run keeps its cloud: a resumed one is attached again. What is seeded follows the run's parameters (the
     group, its kind, the bucket, the setting: `scenario.PARAMETERS`). A new run takes the shared cloud (`runbook cloud up`)
     if that runs and it need not be `alone`, else one of its own in its folder. Raises `RunbookError` where the cloud of a run that has begun
-    is gone, because the servers held its state.
+    is gone, because the servers held its state. RUNBOOK_SAMPLES is the folder of what a scenario made to be pushed.
     """
     run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     cloud = _known(run_directory) or (None if alone else clouds.attach(SHARED)) or _start(run_directory / "cloud")
     _seed(cloud, scenario_of(runbook), parameters, fresh=not _has_begun(run_directory))
     store.write_json(run_directory / RECORD, {"cloud": str(cloud.directory), "runbook": runbook})
-    return {**cloud.environment(), **_no_proxy(), "RUNBOOK_LOCAL_CLOUD": str(run_directory)}
+    return {**cloud.environment(), **_no_proxy(), "RUNBOOK_LOCAL_CLOUD": str(run_directory), "RUNBOOK_SAMPLES": str(cloud.directory / clouds.SAMPLES)}
 
 
 def defaults(runbook: str) -> dict[str, str]:

@@ -33,6 +33,7 @@ from helpers.rehearsal.login import words_of
 
 if TYPE_CHECKING:
     from helpers.rehearsal.cloud import Cloud
+    from helpers.rehearsal.ecr.scenario import ContainerImages
     from helpers.rehearsal.efs.scenario import FileSystems
     from helpers.rehearsal.eventbridge.scenario import EventScenario
 
@@ -260,6 +261,34 @@ def redis_operations(cloud: Cloud, *, fresh: bool = False, keys: int = 40_000, *
     return ensure(cloud.environment(), directory=cloud.directory, fresh=True, keys=keys, **options) if gone else found
 
 
+def redis_capacity(cloud: Cloud, *, fresh: bool = False, keys: int = 40_000, **options: Any) -> Scenario:
+    """Ensure what notebooks/redis_capacity.ipynb looks at: that group with four weeks of metrics, and its backup in the bucket."""
+    from helpers.rehearsal.elasticache import metrics
+
+    found = redis_operations(cloud, fresh=fresh, keys=keys, **options)
+    access, group = Access(cloud.environment()), found.replication_group
+    shards = access.client("elasticache").describe_replication_groups(ReplicationGroupId=group)["ReplicationGroups"][0]["NodeGroups"]
+    nodes = [(one["CacheClusterId"], one.get("CurrentRole", "primary") == "primary") for shard in shards for one in shard["NodeGroupMembers"]]
+    known = access.client("cloudwatch").list_metrics(Namespace=metrics.NAMESPACE, Dimensions=[{"Name": "CacheClusterId", "Value": nodes[0][0]}])
+    if not known["Metrics"]:
+        cloud.seed_cache_metrics(list(metrics.series(nodes, int(time.time()) // metrics.HOUR_S - 1)))
+        _export(access.client("elasticache"), group, found.bucket)
+    return found
+
+
+def _export(elasticache: Any, group: str, bucket: str) -> None:
+    """Take a snapshot and copy it to the bucket, as `<group>-capacity-0001.rdb` and so on."""
+    name = f"{group}-capacity"
+    elasticache.create_snapshot(SnapshotName=f"{name}-snapshot", ReplicationGroupId=group)
+    _settle(lambda: _snapshot_status(elasticache, f"{name}-snapshot"), "available", f"the snapshot of {group}")
+    elasticache.copy_snapshot(SourceSnapshotName=f"{name}-snapshot", TargetSnapshotName=name, TargetBucket=bucket)
+    _settle(lambda: _snapshot_status(elasticache, f"{name}-snapshot"), "available", f"the export of {group}")
+
+
+def _snapshot_status(elasticache: Any, name: str) -> str:
+    return str(elasticache.describe_snapshots(SnapshotName=name)["Snapshots"][0]["SnapshotStatus"])
+
+
 def eventbridge_debug(cloud: Cloud, **options: Any) -> EventScenario:
     """Ensure the scenario of runbooks/eventbridge_debug.ipynb in a cloud; `options` as for `eventbridge.scenario.ensure`."""
     from helpers.rehearsal.eventbridge import scenario
@@ -274,14 +303,25 @@ def file_systems(cloud: Cloud, *, fresh: bool = False, **_: Any) -> FileSystems:
     return scenario.ensure(cloud, fresh=fresh)
 
 
+def container_images(cloud: Cloud, *, fresh: bool = False, **_: Any) -> ContainerImages:
+    """Ensure the repositories and images that the runbooks and the notebook on ECR look at."""
+    from helpers.rehearsal.ecr import scenario
+
+    return scenario.ensure(cloud, fresh=fresh)
+
+
 # The scenario of each runbook that has one, by the runbook's name.
-SCENARIOS: dict[str, Callable[..., Scenario | EventScenario | FileSystems]] = {
+SCENARIOS: dict[str, Callable[..., Scenario | EventScenario | FileSystems | ContainerImages]] = {
+    "ecr_lifecycle": container_images,
+    "ecr_push": container_images,
+    "ecr_storage": container_images,
     "efs_credits": file_systems,
     "efs_fleet": file_systems,
     "efs_mount": file_systems,
     "eventbridge_debug": eventbridge_debug,
     "redis_upgrade": redis_upgrade,
     "redis_operations": redis_operations,
+    "redis_capacity": redis_capacity,
 }
 
 # What a scenario takes over from the parameters of a run, by the parameters' names.
@@ -299,7 +339,7 @@ EVENT_PARAMETERS = ("event_bus", "rule", "archive")
 
 def options_of(parameters: Mapping[str, Any], scenario: str = "redis_upgrade") -> dict[str, str]:
     """Return the options of a scenario that a run with these parameters needs; what is empty stays the default."""
-    if SCENARIOS.get(scenario) is file_systems:
+    if SCENARIOS.get(scenario) in (container_images, file_systems):
         return {}
     if scenario == "eventbridge_debug":
         return {name: str(parameters[name]) for name in EVENT_PARAMETERS if parameters.get(name)}

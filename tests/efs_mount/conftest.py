@@ -14,6 +14,7 @@ from helpers import runbook
 from helpers.aws import calls, session
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
+from tests.rehearsal.cells import run_cells
 
 NOTEBOOK = Path(__file__).parents[2] / "runbooks" / "efs_mount.ipynb"
 MOUNTED = "mount -t efs -o tls"
@@ -93,15 +94,7 @@ class House:
 
     def run(self, until: str = "", **parameters: Any) -> Any:
         """Run the notebook's cells, all or those before the first that contains `until`; returns the run."""
-        cells = ["".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
-        here: dict[str, Any] = {}
-        exec(cells[0], here)
-        here.update(parameters)
-        for cell in cells[1:]:
-            if until and until in cell:
-                break
-            exec(cell, here)
-        return here["run"]
+        return run_cells(NOTEBOOK, until, **parameters)["run"]
 
     def rollback(self, run_id: str) -> Any:
         return runbook.rollback(run_id, approve="rollback")
