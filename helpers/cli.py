@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from helpers.fleet import history_commands
+from helpers.fleet.commands import fleet
+
 # Whatever costs time to import (pandas, boto3, papermill) is imported where it is used: help comes at once.
 if TYPE_CHECKING:
     from helpers.runbook.execute import ExecutionResult
@@ -30,6 +33,8 @@ Exit codes: 0 done, 1 failed or bad input, 2 the plan has changes, 3 a gate is n
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 cloud_app = typer.Typer(help="The local cloud that rehearsals run on.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(cloud_app, name="cloud")
+app.command()(fleet)
+app.add_typer(history_commands.app, name="runs")
 
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A parameter; its text is kept as written. Repeat.")]
 Approve = Annotated[str, typer.Option(help="Gates that are approved, with commas between them.")]
@@ -77,7 +82,7 @@ def list_runbooks() -> None:
     from helpers.runbook import parameters
 
     runbooks = [parameters.describe(path) for path in parameters.names().values()]
-    _print_table(("runbook", "what it does", "minutes", "gates"), ((r.name, r.title, _number(r.minutes), ", ".join(r.gates)) for r in runbooks))
+    print_table(("runbook", "what it does", "minutes", "gates"), ((r.name, r.title, _number(r.minutes), ", ".join(r.gates)) for r in runbooks))
 
 
 @app.command()
@@ -91,9 +96,9 @@ def show(
     runbook = parameters.describe(name)
     if policy:
         return print(_policy(runbook))
-    print(f"{runbook.title}\n\n{runbook.summary}\n\nNotebook: {_shown(runbook.path)}")
+    print(f"{runbook.title}\n\n{runbook.summary}\n\nNotebook: {shown_path(runbook.path)}")
     rows = ((p.name, p.annotation, "(required)" if p.required else json.dumps(p.default, ensure_ascii=False), p.help) for p in runbook.parameters)
-    _print_table(("parameter", "type", "default", "meaning"), rows)
+    print_table(("parameter", "type", "default", "meaning"), rows)
     print(f"Gates: {', '.join(runbook.gates) or 'none'} (approve them with --approve)")
     print(f"IAM policy:\n{_policy(runbook)}")
     return None
@@ -108,18 +113,6 @@ def _policy(runbook: Runbook) -> str:
         module, _, attribute = policy.partition(":")
         policy = getattr(importlib.import_module(module), attribute)
     return json.dumps(policy() if callable(policy) else policy, indent=2) if policy else "none is declared in the notebook's metadata"
-
-
-@app.command("runs")
-def list_runs() -> None:
-    """List the runs, newest last."""
-    from helpers.runbook import store
-
-    rows = []
-    for path in sorted(store.runs_directory().glob("*/run.json"), key=lambda path: path.stat().st_mtime):
-        run, result = store.read_json(path), store.read_json(path.with_name("result.json")) or {}
-        rows.append((path.parent.name, run["runbook"], run["mode"], result.get("status", "unknown"), result.get("error", "")))
-    _print_table(("run", "runbook", "mode", "status", "error"), rows)
 
 
 # -- running -------------------------------------------------------------------------------------------
@@ -171,8 +164,12 @@ def rehearse(
 @app.command()
 def resume(run_id: RunId, parameter: Parameters = None, approve: Approve = "") -> None:
     """Go on with a run that failed, was stopped at a gate or was killed; what is done is not done again."""
-    from helpers.runbook import parameters
+    from helpers.runbook import parameters, store
 
+    if (store.runs_directory() / checked_run_id(run_id) / "fleet.json").exists():
+        from helpers.fleet import commands
+
+        raise typer.Exit(commands.resume(run_id))
     known = _known_run(run_id)
     runbook = parameters.describe(known["runbook"])
     values = _agreed(runbook, known["parameters"], _texts(parameter), f"Run {run_id}")
@@ -187,7 +184,7 @@ def rollback(
 ) -> None:
     """Undo what a run did, newest first."""
     known = _known_run(run_id)
-    _check_mode(mode)
+    check_mode(mode)
     from helpers.runbook import rollback as undo
     from helpers.runbook import store
 
@@ -228,7 +225,7 @@ def _clean_up(aws: Any, run_id: str, yes: bool) -> None:
     found = leftovers.left_behind(aws, run_id)
     print(f"account {aws.account}, {aws.region}: {len(found)} left behind{f' by run {run_id}' if run_id else ', expired'}")
     if found:
-        _print_table(("kind", "name", "run", "expires"), ((one.kind, one.name, one.run_id, one.expires) for one in found))
+        print_table(("kind", "name", "run", "expires"), ((one.kind, one.name, one.run_id, one.expires) for one in found))
     if found and yes:
         leftovers.remove_all(aws, found)
         print(f"removed: {len(found)}; a new listing has {len(leftovers.left_behind(aws, run_id))}")
@@ -240,7 +237,7 @@ def _cloud_of(run_id: str, shared: bool) -> contextlib.AbstractContextManager[No
     """The local cloud that a rehearsed run is on, or the shared one, for as long as it is used; else the account of the AWS settings."""
     from helpers.runbook import store
 
-    known = store.read_json(store.runs_directory() / _checked_run_id(run_id) / "run.json") if run_id else None
+    known = store.read_json(store.runs_directory() / checked_run_id(run_id) / "run.json") if run_id else None
     if not shared and (known is None or known["mode"] != "rehearse"):
         return contextlib.nullcontext()
     from helpers.rehearsal import rehearse as rehearsal
@@ -253,7 +250,7 @@ def _launch(runbook: Runbook, values: dict[str, Any], run_id: str) -> int:
     from helpers.runbook import store
     from helpers.runbook.execute import execute
 
-    run_id = _checked_run_id(run_id or store.new_run_id())
+    run_id = checked_run_id(run_id or store.new_run_id())
     directory = store.runs_directory().resolve() / run_id
     mode = values.get("mode") or next((p.default for p in runbook.parameters if p.name == "mode"), "rehearse")
     print(f"{runbook.name}: {mode}, run {run_id}", flush=True)
@@ -279,7 +276,7 @@ def _tell(runbook: Runbook, outcome: ExecutionResult) -> None:
         print(f"  {name:28} {value:,.1f}" if isinstance(value, float) else f"  {name:28} {value}")
     for file in ("output.ipynb", "report.html", "plan.json", "result.json"):
         if (outcome.directory / file).exists():
-            print(f"  {_shown(outcome.directory / file)}")
+            print(f"  {shown_path(outcome.directory / file)}")
     sys.stdout.flush()
     if outcome.error:
         print(f"runbook: {outcome.error}", file=sys.stderr)
@@ -344,7 +341,7 @@ def _with_control(runbook: Runbook, values: dict[str, Any], mode: str, approve: 
     """The values with those that say how to run, which have options of their own."""
     from helpers.aws.errors import RunbookError
 
-    _check_mode(mode)
+    check_mode(mode)
     _check_gates(runbook, approve)
     if plan and mode != "apply":
         raise RunbookError(f"A saved plan is applied; --mode {mode} and --plan do not go together.", "Leave --mode out.")
@@ -361,7 +358,7 @@ def _refuse_own(texts: dict[str, str], **options: str) -> None:
         raise ParameterError(faults, "Give the option only.")
 
 
-def _check_mode(mode: str) -> None:
+def check_mode(mode: str) -> None:
     from helpers.aws.errors import RunbookError
 
     if mode and mode not in MODES:
@@ -376,7 +373,7 @@ def _check_gates(runbook: Runbook, approve: str) -> None:
         raise RunbookError(f"{runbook.name} has no gate {', '.join(unknown)}.", f"Its gates: {', '.join(runbook.gates) or 'none'}.")
 
 
-def _checked_run_id(run_id: str) -> str:
+def checked_run_id(run_id: str) -> str:
     """A run id is the name of a folder, so it must not lead elsewhere."""
     from helpers.aws.errors import RunbookError
 
@@ -389,9 +386,11 @@ def _known_run(run_id: str) -> dict[str, Any]:
     from helpers.aws.errors import RunbookError
     from helpers.runbook import store
 
-    known = store.read_json(store.runs_directory() / _checked_run_id(run_id) / "run.json")
+    known = store.read_json(store.runs_directory() / checked_run_id(run_id) / "run.json")
+    if known is None and (store.runs_directory() / run_id / "fleet.json").exists():
+        raise RunbookError(f"{run_id} is a fleet, not a run.", f"Name one of its runs ({run_id}.001, ...): `runbook runs show {run_id}` lists them.")
     if known is None:
-        raise RunbookError(f"There is no run {run_id} in {_shown(store.runs_directory())}.", "`runbook runs` lists them.")
+        raise RunbookError(f"There is no run {run_id} in {shown_path(store.runs_directory())}.", "`runbook runs` lists them.")
     return known
 
 
@@ -417,8 +416,8 @@ def cloud_down(
     """End a local cloud with all its servers; what it held is gone."""
     from helpers.rehearsal import rehearse as rehearsal
 
-    ended = rehearsal.down(_checked_run_id(run_id) if run_id else "", everything=all_)
-    print("\n".join(f"ended: {_shown(one)}" for one in ended) or "no local cloud was running")
+    ended = rehearsal.down(checked_run_id(run_id) if run_id else "", everything=all_)
+    print("\n".join(f"ended: {shown_path(one)}" for one in ended) or "no local cloud was running")
 
 
 @cloud_app.command("status")
@@ -426,9 +425,9 @@ def cloud_status() -> None:
     """Show the local clouds that run."""
     from helpers.rehearsal import rehearse as rehearsal
 
-    rows = [(_shown(cloud.directory), cloud.endpoint, str(cloud.pid), cloud.started_at) for cloud in rehearsal.running()]
+    rows = [(shown_path(cloud.directory), cloud.endpoint, str(cloud.pid), cloud.started_at) for cloud in rehearsal.running()]
     if rows:
-        return _print_table(("cloud", "endpoint", "pid", "started"), rows)
+        return print_table(("cloud", "endpoint", "pid", "started"), rows)
     return print("no local cloud is running")
 
 
@@ -452,7 +451,7 @@ def cloud_prepare(name: str, run_directory: Annotated[Path, typer.Option()]) -> 
 # -- printing ------------------------------------------------------------------------------------------
 
 
-def _print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+def print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -470,7 +469,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
-def _shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """A path as short as it can be written from here."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative

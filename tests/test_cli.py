@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -46,29 +45,6 @@ def tiny(tmp_path) -> Path:
     body = nbformat.v4.new_code_cell(f"NOTEBOOK = {str(path)!r}\n{BODY}")
     nbformat.write(nbformat.v4.new_notebook(cells=[tagged, body], metadata={"runbook": {"gates": ["switch", "delete"]}}), path)
     return path
-
-
-@dataclass
-class Told:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def runbook(tmp_path, monkeypatch, capfd):
-    """Call the command line's entry point, in this process, because imports take longer than the calls."""
-    monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Told:
-        monkeypatch.setattr(sys, "argv", ["runbook", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Told(ended.value.code, *capfd.readouterr())
-
-    return call
 
 
 def recorded(tmp_path: Path, run_id: str) -> dict:

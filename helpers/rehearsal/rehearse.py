@@ -25,16 +25,23 @@ RECORD = "rehearsal.json"  # in a run's folder: which cloud is the run's
 OVER = {"done", "rolled back", "planned"}  # after these nothing is left to resume
 
 
-def execute(runbook: Path, values: Mapping[str, Any], run_directory: Path) -> ExecutionResult:
-    """Run a runbook's notebook in mode rehearse on its local cloud; the cloud stays only for a run to be resumed."""
+def execute(runbook: Path, values: Mapping[str, Any], run_directory: Path, *, alone: bool = False, **options: Any) -> ExecutionResult:
+    """Run a runbook's notebook in mode rehearse on its local cloud; the cloud stays only for a run to be resumed.
+
+    `alone`: on a cloud of its own, also where the shared one runs, which ends in any case: for one of many. `options`
+    are those of `helpers.runbook.execute`.
+    """
     from helpers.runbook.execute import execute as execute_notebook
 
-    variables = prepare(runbook.stem, values, run_directory)
-    try:
-        return execute_notebook(runbook, values, run_directory=run_directory, environment=kernel_environment(variables))
-    finally:
-        if not release(run_directory):
-            print(f"The local cloud stays for `runbook resume {run_directory.name}`; `runbook cloud down {run_directory.name}` ends it.", flush=True)
+    with contextlib.ExitStack() as stack:
+        if alone:
+            stack.callback(_end, run_directory / "cloud")
+        variables = prepare(runbook.stem, values, run_directory, alone=alone)
+        try:
+            return execute_notebook(runbook, values, run_directory=run_directory, environment=kernel_environment(variables), **options)
+        finally:
+            if not alone and not release(run_directory):
+                print(f"The local cloud stays for `runbook resume {run_directory.name}`; `runbook cloud down {run_directory.name}` ends it.", flush=True)
 
 
 @contextlib.contextmanager
@@ -70,16 +77,16 @@ def _become(environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
 
 
-def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path) -> dict[str, str]:
+def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path, *, alone: bool = False) -> dict[str, str]:
     """The variables that point a run at its local cloud, which is started and seeded where that has not been done.
 
     A run keeps its cloud: a resumed one is attached again. What is seeded follows the run's parameters (the
     group, its kind, the bucket, the setting: `scenario.PARAMETERS`). A new run takes the shared cloud (`runbook cloud up`)
-    if that runs, else one of its own in its folder. Raises `RunbookError` where the cloud of a run that has begun
+    if that runs and it need not be `alone`, else one of its own in its folder. Raises `RunbookError` where the cloud of a run that has begun
     is gone, because the servers held its state. RUNBOOK_SAMPLES is the folder of what a scenario made to be pushed.
     """
     run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    cloud = _known(run_directory) or clouds.attach(SHARED) or _start(run_directory / "cloud")
+    cloud = _known(run_directory) or (None if alone else clouds.attach(SHARED)) or _start(run_directory / "cloud")
     _seed(cloud, scenario_of(runbook), parameters, fresh=not _has_begun(run_directory))
     store.write_json(run_directory / RECORD, {"cloud": str(cloud.directory), "runbook": runbook})
     return {**cloud.environment(), **_no_proxy(), "RUNBOOK_LOCAL_CLOUD": str(run_directory), "RUNBOOK_SAMPLES": str(cloud.directory / clouds.SAMPLES)}

@@ -9,9 +9,8 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from papermill.parameterize import parameterize_notebook
 from helpers.aws.errors import RunbookError
 from helpers.runbook import parameters as schema
 from helpers.runbook import store
+from helpers.runbook.interrupts import handled_by
 from helpers.runbook.journal import Journal
 from helpers.runbook.redact import redact
 
@@ -39,6 +39,7 @@ STARTUP = 120  # seconds that a kernel may take to start, on a busy machine
 ORPHAN = 4.0  # seconds within which a kernel ends that lost its parent
 SHOWN = {"display_data", "execute_result"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
+Manager = Callable[..., AsyncKernelManager]
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,14 @@ def execute(
     *,
     run_directory: Path,
     environment: Mapping[str, str] | None = None,
+    manager: Manager = AsyncKernelManager,
+    quiet: bool = False,
 ) -> ExecutionResult:
     """Run runbook `name` in a fresh kernel; its folder is `run_directory`, whose name becomes its `run_id`.
 
     `parameters` are typed values; they are checked before the kernel starts. `environment` is the kernel's whole
-    environment (default: this process's). What the notebook shows is printed as it comes. The executed notebook is
-    kept in output.ipynb, atomic and 0600, after every cell. Raises `ParameterError` for wrong parameters and
+    environment (default: this process's); `manager` makes the manager of the kernel. What the notebook shows is printed
+    as it comes, unless `quiet`. The executed notebook is kept in output.ipynb, atomic and 0600, after every cell. Raises `ParameterError` for wrong parameters and
     `RunbookError` where another process runs this run; a notebook that fails, or a kernel that dies, is told by the
     result.
     """
@@ -78,7 +81,7 @@ def execute(
     run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     _refuse_a_second(run_directory / "journal.jsonl")
     before = _stamp(run_directory / "result.json")
-    fault = _run(path, values, run_directory, environment)
+    fault = _run(path, values, run_directory, environment, manager, quiet)
     if _stamp(run_directory / "result.json") == before:
         return _unrecorded(path, values, run_directory, fault)
     return _judge(run_directory, fault)
@@ -110,7 +113,7 @@ class _Notebook(NotebookExecutionManager):
         self.last_save_time = self.now()
 
 
-class _Client(PapermillNotebookClient):
+class _Printing(PapermillNotebookClient):
     """papermill's client, which also prints what the kernel shows."""
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
@@ -118,7 +121,7 @@ class _Client(PapermillNotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-def _run(path: Path, values: Mapping[str, Any], directory: Path, environment: Mapping[str, str] | None) -> str:
+def _run(path: Path, values: Mapping[str, Any], directory: Path, environment: Mapping[str, str] | None, make: Manager, quiet: bool) -> str:
     """Execute the notebook; returns why it stopped early, or the empty string."""
     notebook = parameterize_notebook(load_notebook_node(str(path)), dict(values), kernel_name=KERNEL, language="python")
     notebook.metadata.papermill.update(input_path=path.name, output_path="output.ipynb")
@@ -126,8 +129,9 @@ def _run(path: Path, values: Mapping[str, Any], directory: Path, environment: Ma
     manager.notebook_start()
     fault = ""
     try:
-        with _kernel() as kernel, _interrupting(kernel):
-            client = _Client(manager, km=kernel, timeout=None, iopub_timeout=60, startup_timeout=STARTUP, shutdown_kernel="immediate")
+        with kernel(make) as its_kernel, _interrupting(its_kernel):
+            kind = PapermillNotebookClient if quiet else _Printing
+            client = kind(manager, km=its_kernel, timeout=None, iopub_timeout=60, startup_timeout=STARTUP, shutdown_kernel="immediate")
             client.execute(env=_environment(directory, environment), cleanup_kc=True)
     except DeadKernelError:
         fault = "The kernel died."
@@ -141,8 +145,8 @@ def _run(path: Path, values: Mapping[str, Any], directory: Path, environment: Ma
 
 
 @contextlib.contextmanager
-def _kernel() -> Iterator[AsyncKernelManager]:
-    """A kernel of this very interpreter, whatever kernels a user has registered under the same name.
+def kernel(make: Manager = AsyncKernelManager) -> Iterator[AsyncKernelManager]:
+    """The manager, made by `make`, of a kernel of this very interpreter, whatever kernels a user has registered under the same name.
 
     It is spoken to over sockets in a folder of its own, which no other user of the machine can enter; their path must
     be short (104 bytes on macOS).
@@ -150,7 +154,7 @@ def _kernel() -> Iterator[AsyncKernelManager]:
     place = None if len(tempfile.gettempdir()) < 70 else "/tmp"
     with tempfile.TemporaryDirectory(prefix="rb-", dir=place, ignore_cleanup_errors=True) as folder:
         specs = KernelSpecManager(kernel_dirs=[])
-        yield AsyncKernelManager(kernel_name=KERNEL, kernel_spec_manager=specs, transport="ipc", connection_file=f"{folder}/k.json")
+        yield make(kernel_name=KERNEL, kernel_spec_manager=specs, transport="ipc", connection_file=f"{folder}/k.json")
 
 
 def _environment(directory: Path, environment: Mapping[str, str] | None) -> dict[str, str]:
@@ -158,12 +162,8 @@ def _environment(directory: Path, environment: Mapping[str, str] | None) -> dict
     return {**(os.environ if environment is None else environment), "RUNBOOK_RUNS": str(directory.parent.resolve())}
 
 
-@contextlib.contextmanager
-def _interrupting(kernel: AsyncKernelManager) -> Iterator[None]:
+def _interrupting(kernel: AsyncKernelManager) -> contextlib.AbstractContextManager[None]:
     """Ctrl-C and SIGTERM interrupt the kernel first, so that the step can undo a freeze; a second one ends the run."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     told: list[int] = []
 
     def interrupt(number: int, frame: Any) -> None:
@@ -173,12 +173,7 @@ def _interrupting(kernel: AsyncKernelManager) -> Iterator[None]:
         told.append(number)
         os.kill(pid, signal.SIGINT)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return handled_by(interrupt)
 
 
 def _without_bars(notebook: Any) -> Any:

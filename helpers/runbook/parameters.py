@@ -59,7 +59,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Runbook:
-    """What a runbook's notebook says about itself; `minutes` is how long it takes, `policy` its IAM policy."""
+    """What a runbook's notebook says about itself; `minutes` is how long it takes, `policy` its IAM policy.
+
+    `resource` is the parameter that names what a run is about, the one that differs over a fleet.
+    """
 
     name: str
     path: Path
@@ -69,6 +72,7 @@ class Runbook:
     gates: tuple[str, ...]
     policy: Any
     parameters: list[Parameter]
+    resource: str = ""
 
 
 # -- finding and reading a runbook ---------------------------------------------------------------------
@@ -114,6 +118,7 @@ def describe(name: str | Path) -> Runbook:
         gates=tuple(told.get("gates", ())),
         policy=told.get("policy"),
         parameters=load(path),
+        resource=told.get("resource", ""),
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -31,21 +29,21 @@ def same(planned: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
     return identity(planned) == identity(sent) and _agrees(planned["parameters"], sent["parameters"])
 
 
-def refuse_if_stale(runbook: Path, values: Mapping[str, Any], directory: Path) -> None:
+def refuse_if_stale(runbook: Path, values: Mapping[str, Any], directory: Path, **options: Any) -> None:
     """Plan again, beside the run, and raise `PlanDiffers` where that is not the saved plan, or the rest of it.
 
-    Nothing is written to the account or to the run's folder.
+    Nothing is written to the account or to the run's folder. `options` are those of `execute`.
     """
     from helpers.runbook.execute import execute
 
     saved = store.read_json(Path(values["plan_file"]))["writes"]
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / directory.name
         trial.mkdir()
         for name in ("run.json", "journal.jsonl"):
             if (directory / name).exists():
                 shutil.copy(directory / name, trial / name)
-        outcome = execute(runbook, {**values, "mode": "plan", "plan_file": ""}, run_directory=trial)
+        outcome = execute(runbook, {**values, "mode": "plan", "plan_file": ""}, run_directory=trial, quiet=True, **options)
     if outcome.status != "planned":
         raise RunbookError(f"The plan could not be checked before the apply: {outcome.error}")
     now = outcome.result["plan"]

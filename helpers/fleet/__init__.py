@@ -1,0 +1,1 @@
+"""Many runs of runbooks: warm kernels, fleet files, canary and waves, one report."""

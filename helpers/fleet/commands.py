@@ -1,0 +1,253 @@
+"""`runbook fleet`: any runbook over many targets, with limits, one approval and one report."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections import Counter
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+# Whatever costs time to import is imported where it is used: help comes at once.
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from helpers.fleet.limits import Limits
+    from helpers.fleet.record import Outcome, Record
+    from helpers.fleet.targets import Target
+
+
+def fleet(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A fleet file, YAML or CSV; not needed with --plan, --resume or --retry-failed.")] = None,
+    mode: Annotated[str, typer.Option(help="rehearse (each run on a local cloud of its own), plan or apply. [default: rehearse]")] = "",
+    runbook: Annotated[str, typer.Option(help="The runbook of targets that name none.")] = "",
+    max_concurrency: Annotated[str, typer.Option(metavar="N|%", help="Runs at once. [default: 10; rehearsals: as many as processors]")] = "",
+    max_errors: Annotated[str, typer.Option(metavar="N|%", help="How many may fail before nothing more is begun. [default: apply 0, else 100%]")] = "",
+    canary: Annotated[str, typer.Option(metavar="N|%", help="Run so many first, and the others only if all of them end well. [default: apply 1, else 0]")] = "",
+    waves: Annotated[str, typer.Option(metavar="N|%,...", help="Then the others in waves of these sizes; what is left is the last wave.")] = "",
+    run_id: Annotated[str, typer.Option(help="The fleet run's name. [default: the time]")] = "",
+    plan: Annotated[str, typer.Option(metavar="RUN", help="Apply the plan of this fleet run.")] = "",
+    approve: Annotated[str, typer.Option(metavar="CODE", help="The code of the fleet's plan: it approves that plan, with its gates, and no other.")] = "",
+    retry_failed: Annotated[str, typer.Option(metavar="RUN", help="Run only those again that failed in this fleet run.")] = "",
+    resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with a fleet run that was interrupted or stopped: those that have not ended.")] = "",
+    notify: Annotated[list[str] | None, typer.Option(metavar="WHERE", help="Tell an SNS topic or an event bus (ARN), or slack, when it waits for approval, fails or ends. Repeat.")] = None,
+    cold: Annotated[bool, typer.Option("--cold", help="A new process for each kernel instead of a fork of a warm one.")] = False,
+) -> None:
+    """Run a runbook over many accounts, regions and resources: canary, waves, limits, one report."""
+    from helpers.fleet import record
+
+    earlier = [one for one in (plan, retry_failed, resume) if one]
+    _refuse_contradictions(file, mode, run_id, plan, earlier)
+    asked = (max_concurrency, max_errors, canary, waves)
+    places = _places(notify)
+    if earlier:
+        with _loaded(earlier[0]) as kept:
+            mode = "apply" if plan else mode or kept.mode
+            _refuse_another(kept, mode, file, runbook)
+            targets = kept.targets if plan else [one.target for one in kept.outcomes(mode) if _wanted(one, bool(retry_failed))]
+            raise typer.Exit(_run_earlier(kept, mode, targets, _limits(mode, *asked), approve, cold, places))
+    mode = mode or "rehearse"
+    if mode == "apply":
+        from helpers.aws.errors import RunbookError
+
+        raise RunbookError("A fleet is applied by its plan.", "Plan it (--mode plan), review runs/<id>/index.html, then --plan <id> --approve <code>.")
+    limits = _limits(mode, *asked)
+    targets = _validated(file, runbook, mode)
+    with closing(record.create(_new_id(run_id), file.name, mode, targets)) as kept:  # type: ignore[union-attr]
+        raise typer.Exit(run(kept, mode, targets, limits, cold=cold, notify=places))
+
+
+def resume(fleet_id: str) -> int:
+    """Go on with a fleet run, as `runbook resume` is asked to; returns its exit code."""
+    with _loaded(fleet_id) as kept:
+        targets = [one.target for one in kept.outcomes() if _wanted(one, False)]
+        return _run_earlier(kept, kept.mode, targets, _limits(kept.mode, "", "", "", ""), "", False)
+
+
+def _loaded(fleet_id: str) -> closing[Record]:
+    from helpers.fleet import record
+
+    return closing(record.load(fleet_id))
+
+
+def _run_earlier(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, approve: str, cold: bool, places: Sequence[str] = ()) -> int:
+    """Run targets of a fleet run that exists; an apply only where its plan is approved (exit code 3 where it is not)."""
+    from helpers.fleet import approval
+    from helpers.runbook import store
+
+    if mode == "apply":
+        try:
+            approval.approve(kept, approval.planned(kept), approve or _typed(kept), _user())
+        except approval.FleetNotApproved as error:
+            print(f"runbook: {error}", file=sys.stderr)
+            return store.NOT_APPROVED
+    return run(kept, mode, targets, limits, cold=cold, notify=places)
+
+
+def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, cold: bool = False, notify: Sequence[str] = ()) -> int:
+    """Run targets of a fleet, write its report, say where it is, and tell those who want to know; returns the fleet's exit code."""
+    from helpers.fleet import approval, record, report
+    from helpers.fleet.launch import Kernels, launcher
+    from helpers.fleet.run import Fleet
+    from helpers.fleet.view import view
+    from helpers.fleet.warm import WarmKernels
+    from helpers.rehearsal import rehearse
+
+    kept.journal.write("started", mode=mode, who=_user(), targets=len(targets), limits=vars(limits))
+    print(f"fleet {kept.id}: {mode}, {len(targets)} of {len(kept.targets)} targets, at most {limits.at_once(len(targets))} at once", flush=True)
+    with ExitStack() as stack:
+        kernels = Kernels(None if cold else stack.enter_context(WarmKernels()))
+        shown = stack.enter_context(view())
+        running = Fleet(kept, mode, limits, launcher(kept, mode, kernels, rehearse.execute), shown, interrupt=kernels.interrupt, fresh=mode == "rehearse")
+        try:
+            running.run(targets)
+        finally:
+            outcomes = kept.outcomes(mode)
+            code = record.exit_code(outcomes)
+            kept.journal.write("ended", mode=mode, exit_code=code, stopped=running.stopped)
+    facts = ""
+    if mode == "plan":
+        made = approval.save(kept)
+        facts = f"The plan has {made['writes']} writes and {made['gates']} gates. Code: {approval.code(made)}."
+    report.write(kept, facts)
+    _tell(kept, outcomes, running.stopped, code, facts)
+    if notify:
+        from helpers.fleet.notify import Message, event_of, tell
+
+        message = Message(kept.id, event_of(mode, code), mode, dict(Counter(one.status for one in outcomes)), code, running.stopped)
+        for fault in tell(notify, message):
+            print(f"runbook: {fault}", file=sys.stderr)
+    return code
+
+
+def _tell(kept: Record, outcomes: Sequence[Outcome], stopped: str, code: int, facts: str) -> None:
+    """The end of a fleet run in a few lines, and how to go on."""
+    from helpers.cli import shown_path
+    from helpers.fleet.record import INTERRUPTED, NEVER
+
+    counts = Counter(one.status for one in outcomes)
+    print(f"\nfleet {kept.id}: {', '.join(f'{count} {status}' for status, count in counts.items())} (exit code {code})")
+    for file in ("index.html", "results.csv"):
+        print(f"  {shown_path(kept.directory / file)}")
+    sys.stdout.flush()
+    on = []
+    if stopped:
+        print(f"runbook: stopped: {stopped}", file=sys.stderr)
+    if counts[NEVER] + counts[INTERRUPTED]:
+        on.append(f"go on with `runbook fleet --resume {kept.id}`")
+    if any(not one.good and one.status not in (NEVER, INTERRUPTED) for one in outcomes):
+        on.append(f"run those that failed again with `runbook fleet --retry-failed {kept.id}`")
+    if facts and code in (0, 2):
+        on.append(f"{facts} Review it, then `runbook fleet --plan {kept.id} --approve {facts.split()[-1].rstrip('.')}`")
+    for line in on:
+        print(f"runbook: {line}", file=sys.stderr)
+
+
+# -- input ---------------------------------------------------------------------------------------------
+
+
+def _validated(file: Path | None, runbook: str, mode: str) -> list[Target]:
+    """The targets of a file that has no fault: its words, its runbooks, and for a real account its accounts and its query."""
+    from helpers.fleet import accounts, query
+    from helpers.fleet.file import Fault, FleetFileError, read
+    from helpers.fleet.targets import resolve
+
+    assert file is not None
+    told = read(file, runbook)
+    entries = list(told.entries)
+    faults: list[Fault] = []
+    if told.query:
+        places, faults = resolve(told.query.places, rehearse=mode == "rehearse")
+        faults += query.faults_of(told.query)
+        if mode == "rehearse":
+            faults.append(Fault(told.query.line, "A query asks a real account, which a rehearsal has not: list targets, or use --mode plan."))
+        if faults:
+            faults += accounts.unreachable(places) if mode != "rehearse" else []
+        else:
+            entries, faults = query.find(told.query)
+            if not entries and not faults:
+                faults = [Fault(told.query.line, "The query finds nothing.")]
+    targets, wrong = resolve(entries, rehearse=mode == "rehearse")
+    faults += wrong
+    if mode != "rehearse":
+        faults += accounts.unreachable(targets)
+    if faults:
+        raise FleetFileError(file.name, faults)
+    return targets
+
+
+def _limits(mode: str, concurrency: str, errors: str, canary: str, waves: str) -> Limits:
+    from helpers.fleet.launch import processors
+    from helpers.fleet.limits import Limits, checked
+
+    apply = mode == "apply"
+    sizes = tuple(part.strip() for part in waves.split(",") if part.strip())
+    return checked(Limits(concurrency or (str(processors()) if mode == "rehearse" else "10"), errors or ("0" if apply else "100%"), canary or ("1" if apply else "0"), sizes))
+
+
+def _refuse_contradictions(file: Path | None, mode: str, run_id: str, plan: str, earlier: list[str]) -> None:
+    from helpers.aws.errors import RunbookError
+    from helpers.cli import checked_run_id, check_mode
+
+    check_mode(mode)
+    for one in (*earlier, *([run_id] if run_id else [])):
+        checked_run_id(one)
+    if len(earlier) > 1:
+        raise RunbookError("--plan, --resume and --retry-failed do not go together.", "Give one of them.")
+    if file is None and not earlier:
+        raise RunbookError("There is no fleet file.", "Name one: runbook fleet FILE --mode plan.")
+    if run_id and earlier:
+        raise RunbookError(f"--run-id names a new fleet run, and {earlier[0]} is one already.", "Leave --run-id out.")
+    if plan and mode not in ("", "apply"):
+        raise RunbookError(f"A fleet's plan is applied; --mode {mode} and --plan do not go together.", "Leave --mode out.")
+
+
+def _refuse_another(kept: Record, mode: str, file: Path | None, runbook: str) -> None:
+    """A fleet run keeps its mode, but for a plan that is applied, and its file."""
+    from helpers.aws.errors import RunbookError
+    from helpers.fleet.record import same_targets
+
+    if "rehearse" in (mode, kept.told["mode"]) and mode != kept.told["mode"]:
+        raise RunbookError(f"Fleet {kept.id} was started in mode {kept.told['mode']}, not {mode}.", "Start a new one.")
+    if file is not None and not same_targets(kept, _validated(file, runbook, mode)):
+        raise RunbookError(f"{file.name} is not what fleet {kept.id} was made of.", "Leave FILE out, or make a new plan.")
+
+
+def _wanted(outcome: Outcome, failed: bool) -> bool:
+    """Whether a target is run again: one that failed, or, going on, one that has not ended."""
+    from helpers.fleet.record import INTERRUPTED, NEVER
+
+    open_ones = (NEVER, INTERRUPTED)
+    return not outcome.good and outcome.status not in open_ones if failed else outcome.status in open_ones
+
+
+def _places(notify: list[str] | None) -> tuple[str, ...]:
+    """Whom to tell, looked at before anything runs."""
+    if not notify:
+        return ()
+    from helpers.fleet.notify import checked
+
+    return checked(notify)
+
+
+def _new_id(run_id: str) -> str:
+    from helpers.runbook import store
+
+    return run_id or store.new_run_id()
+
+
+def _typed(kept: Record) -> str:
+    """The code that somebody at a terminal types after the review; empty where nobody can be asked, or it was approved before."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or kept.journal.of_type("approved"):
+        return ""
+    return input(f"Type the code of the plan of fleet {kept.id} (in {kept.id}/index.html) to apply it: ").strip()
+
+
+def _user() -> Any:
+    try:
+        return getpass.getuser()
+    except Exception:  # no such user in a container
+        return "unknown"

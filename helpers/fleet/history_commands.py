@@ -1,0 +1,64 @@
+"""`runbook runs`: what was run, and one run's timeline."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The runs there were: status, who, what, when.", rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def list_runs(
+    context: typer.Context,
+    all_: Annotated[bool, typer.Option("--all", help="The single runs of fleets too.")] = False,
+    status: Annotated[str, typer.Option(help="Only those with this status.")] = "",
+    runbook: Annotated[str, typer.Option(help="Only those of this runbook.")] = "",
+) -> None:
+    """List the runs, newest last; a fleet stands for its runs."""
+    if context.invoked_subcommand:
+        return
+    from helpers.cli import print_table
+    from helpers.fleet import history
+
+    found = [one for one in history.runs(members=all_) if status in ("", one.status) and (not runbook or runbook in one.runbook.removeprefix("fleet of ").split(", "))]
+    rows = ((one.id, one.runbook, one.mode, one.status, _when(one.began), _seconds(one.duration_s), one.who, one.what, one.error) for one in found)
+    print_table(("run", "runbook", "mode", "status", "began", "took", "who", "what", "error"), rows)
+
+
+@app.command("show")
+def show_run(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID")],
+    reads: Annotated[bool, typer.Option("--reads", help="Every call, those that only read too.")] = False,
+) -> None:
+    """Show a run's or a fleet's timeline, each write with its request id."""
+    from helpers.cli import checked_run_id, print_table, shown_path
+    from helpers.fleet import history
+    from helpers.runbook import store
+
+    one = history.known(checked_run_id(run_id))
+    directory = store.runs_directory() / run_id
+    print(f"{one.id}: {one.runbook}, mode {one.mode}: {one.status}\nbegan {_when(one.began)}, took {_seconds(one.duration_s) or '?'}; {one.who}; {one.what}")
+    if one.error:
+        print(one.error)
+    moments = history.timeline(directory, reads=reads)
+    day = ""
+    rows = []
+    for moment in moments:
+        date, _, clock = _when(moment.at).partition(" ")
+        rows.append((f"{date} {clock}" if date != day else f"{'':10} {clock}", moment.event, moment.about, moment.request_id))
+        day = date
+    print_table(("when", "what", "about", "request id"), rows)
+    for name in ("report.html", "index.html", "output.ipynb"):
+        if (directory / name).exists():
+            print(shown_path(directory / name))
+
+
+def _when(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _seconds(duration_s: float | None) -> str:
+    return "" if duration_s is None else f"{duration_s:.1f} s"
