@@ -157,7 +157,7 @@ def rehearse(
     from helpers.rehearsal import rehearse as rehearsal
 
     values = [parameters.convert(runbook.parameters, {**rehearsal.defaults(one), **texts}) for one, runbook in zip(names, runbooks, strict=True)]
-    codes = [_launch(runbook, {**one, "mode": "rehearse"}, one.get("run_id", "")) for runbook, one in zip(runbooks, values, strict=True)]
+    codes = [_launch(runbook, one, one.get("run_id", ""), "rehearse") for runbook, one in zip(runbooks, values, strict=True)]
     raise typer.Exit(_together(codes))
 
 
@@ -245,14 +245,17 @@ def _cloud_of(run_id: str, shared: bool) -> contextlib.AbstractContextManager[No
     return rehearsal.at(None if shared else store.runs_directory().resolve() / run_id)
 
 
-def _launch(runbook: Runbook, values: dict[str, Any], run_id: str) -> int:
+def _launch(runbook: Runbook, values: dict[str, Any], run_id: str, mode: str = "") -> int:
     """Execute one run, with its local cloud in a rehearsal; prints where its files are; returns its exit code."""
-    from helpers.runbook import store
+    from helpers.runbook import analysis, store
     from helpers.runbook.execute import execute
 
     run_id = checked_run_id(run_id or store.new_run_id())
     directory = store.runs_directory().resolve() / run_id
-    mode = values.get("mode") or next((p.default for p in runbook.parameters if p.name == "mode"), "rehearse")
+    reads_only = analysis.is_analysis(runbook.parameters)
+    if mode and not reads_only:
+        values = {**values, "mode": mode}
+    mode = mode or values.get("mode") or (analysis.MODE if reads_only else next(p.default for p in runbook.parameters if p.name == "mode"))
     print(f"{runbook.name}: {mode}, run {run_id}", flush=True)
     if mode == "rehearse":
         from helpers.rehearsal import rehearse as rehearsal

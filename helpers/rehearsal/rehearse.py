@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from helpers.aws.errors import RunbookError, explain
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import engines
-from helpers.runbook import store
+from helpers.runbook import parameters, store
 from helpers.runbook.journal import Journal
 
 if TYPE_CHECKING:
@@ -93,11 +93,14 @@ def prepare(runbook: str, parameters: Mapping[str, Any], run_directory: Path, *,
 
 
 def defaults(runbook: str) -> dict[str, str]:
-    """Parameters for a rehearsal where the engines installed here are not those that the notebook names.
+    """Parameters for a rehearsal: an analysis looks at the local cloud and not at its sample, and an upgrade is one between engines installed here.
 
     Redis 6.2 has no wheel for every platform; then the oldest pair that has one is taken.
     """
-    if scenario_of(runbook) != "redis_upgrade":
+    scenario = scenario_of(runbook)
+    if scenario and any(one.name == "sample" for one in parameters.load(parameters.find(runbook))):
+        return {"sample": "false"}
+    if scenario != "redis_upgrade":
         return {}
     old, new = engines.pair()
     if (old.name, old.minor) == ("redis", "6.2") and (new.name, new.minor) == engines.PREFERRED_TARGET:

@@ -29,7 +29,7 @@ from papermill.parameterize import parameterize_notebook
 
 from helpers.aws.errors import RunbookError
 from helpers.runbook import parameters as schema
-from helpers.runbook import store
+from helpers.runbook import analysis, store
 from helpers.runbook.interrupts import handled_by
 from helpers.runbook.journal import Journal
 from helpers.runbook.redact import redact
@@ -68,7 +68,7 @@ def execute(
     manager: Manager = AsyncKernelManager,
     quiet: bool = False,
 ) -> ExecutionResult:
-    """Run runbook `name` in a fresh kernel; its folder is `run_directory`, whose name becomes its `run_id`.
+    """Run runbook or analysis `name` in a fresh kernel; its folder is `run_directory`, whose name becomes its `run_id`.
 
     `parameters` are typed values; they are checked before the kernel starts. `environment` is the kernel's whole
     environment (default: this process's); `manager` makes the manager of the kernel. What the notebook shows is printed
@@ -77,11 +77,16 @@ def execute(
     result.
     """
     path = schema.find(name)
-    values = schema.check_values(schema.load(path), {**parameters, "run_id": run_directory.name})
+    declared = schema.load(path)
+    reads_only = analysis.is_analysis(declared)
+    values = schema.check_values(declared, {**parameters, **({} if reads_only else {"run_id": run_directory.name})})
     run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     _refuse_a_second(run_directory / "journal.jsonl")
-    before = _stamp(run_directory / "result.json")
+    before, began = _stamp(run_directory / "result.json"), time.time()
     fault = _run(path, values, run_directory, environment, manager, quiet)
+    if reads_only:
+        result = analysis.record(path, values, run_directory, began, fault)
+        return ExecutionResult(run_directory.name, run_directory, result["status"], result["exit_code"], fault, result)
     if _stamp(run_directory / "result.json") == before:
         return _unrecorded(path, values, run_directory, fault)
     return _judge(run_directory, fault)

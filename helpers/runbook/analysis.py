@@ -1,0 +1,43 @@
+"""An analysis run headless: a notebook that changes nothing and has no mode; its report is the notebook as a page to print."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from helpers.runbook import store
+from helpers.runbook.parameters import Parameter
+
+SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
+MODE = "read"  # in the history of runs, where a runbook has rehearse, plan or apply
+
+
+def is_analysis(parameters: Iterable[Parameter]) -> bool:
+    """True for a notebook that declares no `mode`: it reads only, so there is nothing to plan, approve or resume."""
+    return not any(one.name == "mode" for one in parameters)
+
+
+def record(path: Path, values: Mapping[str, Any], directory: Path, began: float, fault: str) -> dict[str, Any]:
+    """Write run.json, result.json and, of what was executed, report.html; returns the result. `fault` says why it failed, if it did."""
+    status = "failed" if fault else "done"
+    told = {"runbook": path.stem, "run_id": directory.name, "mode": MODE, "parameters": dict(values)}
+    result = {**told, "status": status, "exit_code": store.EXIT_CODES[status], "error": fault, "started": began, "ended": time.time(), "steps": [], "calls": [], "metrics": {}}
+    store.write_json(directory / "run.json", {**told, "created": began})
+    store.write_private(directory / "report.html", _page(directory / "output.ipynb"))
+    store.write_json(directory / "result.json", result)
+    return result
+
+
+def _page(output: Path) -> str:
+    """The executed notebook as one HTML page without its code, which loads nothing from elsewhere."""
+    import nbformat  # both take a second to import, and most runs need neither
+    from nbconvert.exporters import HTMLExporter
+
+    notebook = nbformat.read(output, as_version=4)
+    exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
+    title = next((cell.source.splitlines()[0].lstrip("# ") for cell in notebook.cells if cell.cell_type == "markdown"), output.stem)
+    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
+    return SCRIPT.sub("", page)
