@@ -380,6 +380,9 @@ def test_a_token_of_a_local_cloud_is_not_sent_to_the_public_registry(house: Hous
 
 @pytest.mark.parametrize("sample", ["image", "chart"])
 def test_the_rehearsal_pushes_its_samples(house: House, sample: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in house.ecr.describe_repositories()["repositories"]:  # of other tests: only so many are looked at for layers to mount
+        if not one["repositoryName"].startswith(("shop/", "foo-")):
+            house.ecr.delete_repository(repositoryName=one["repositoryName"], force=True)
     made = scenario.SCENARIOS["ecr_push"](house.cloud)
     monkeypatch.setenv("RUNBOOK_SAMPLES", str(made.samples))
     monkeypatch.setenv("RUNBOOK_LOCAL_CLOUD", str(house.runs / sample))
