@@ -19,6 +19,7 @@ from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
 
 KEYS = 3000
+RATE = 150  # writes a second: three houses at once are many for two cores
 
 
 @dataclass
@@ -122,7 +123,7 @@ class House:
 def _build(directory: Path, cloud_options: dict[str, Any], **options: Any) -> Iterator[House]:
     cloud = clouds.up(directory / "cloud", **cloud_options)
     try:
-        scenario.redis_upgrade(cloud, **{"keys": KEYS, **options})
+        scenario.redis_upgrade(cloud, **{"keys": KEYS, "rate": RATE, **options})
         (directory / "runs").mkdir()
         yield House(cloud, directory / "runs")
     finally:

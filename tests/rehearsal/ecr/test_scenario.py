@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +58,10 @@ def test_the_history_has_months_of_images_that_share_layers_with_and_without_tag
     assert sum(sizes.values()) < sum(layer["size"] for image in images for layer in image["layers"]) / 2
     indexes = [one for one in found if "index" in one["imageManifestMediaType"]]
     assert indexes and all(any(tag.startswith("release-") for tag in one["imageTags"]) for one in indexes)
+    deadline = time.monotonic() + 30
+    while any(one.get("imageScanStatus", {}).get("status") == "IN_PROGRESS" for one in found) and time.monotonic() < deadline:
+        time.sleep(0.1)
+        found = details(ecr, USED)
     severities = {name for one in found for name in one.get("imageScanFindingsSummary", {}).get("findingSeverityCounts", {})}
     assert {"CRITICAL", "HIGH"} <= severities
 
