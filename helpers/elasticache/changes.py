@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
+import select
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -85,7 +87,7 @@ class Capture:
         self._wire: Wire | None = None
         self._thread: threading.Thread | None = None
         self._state = threading.Lock()
-        self._sending = threading.Lock()
+        self._using = threading.Lock()  # who sends, and of TLS who receives: one thread at a time
         self._stopping = threading.Event()
         self._dirty: dict[int, set[bytes]] = {}
         self._channels: dict[bytes, tuple[Any, Any, Any]] = {}
@@ -397,10 +399,7 @@ class Capture:
         pinged = time.monotonic()
         try:
             while not self._stopping.is_set():
-                try:
-                    size = connection.recv_into(buffer)
-                except TimeoutError:
-                    size = -1
+                size = self._receive(connection, buffer)
                 if size == 0:
                     raise ConnectionError("the server closed it")
                 if size > 0:
@@ -411,6 +410,31 @@ class Capture:
         except Exception as error:
             if not self._stopping.is_set():
                 self._lose(f"the connection of the capture was lost ({error})")
+
+    def _receive(self, connection: socket.socket, buffer: bytearray) -> int:
+        """Receive what there is, 0 at the end of the connection; -1 where nothing came for a heartbeat.
+
+        OpenSSL's connections are not for two threads at once, and others send pings: so of TLS the wait is outside.
+        """
+        if not isinstance(connection, ssl.SSLSocket):
+            try:
+                return connection.recv_into(buffer)
+            except TimeoutError:
+                return -1
+        with self._using:
+            waiting = connection.pending()
+        if not waiting:
+            readable = select.poll()
+            readable.register(connection, select.POLLIN)
+            readable.poll(HEARTBEAT_S * 1000)
+        with self._using:
+            connection.settimeout(0)
+            try:
+                return connection.recv_into(buffer)
+            except ssl.SSLWantReadError:
+                return -1
+            finally:
+                connection.settimeout(HEARTBEAT_S)
 
     def _beat(self, pinged: float) -> float:
         """Ping the server once a second and note how things stand; return the time of the last ping."""
@@ -468,7 +492,7 @@ class Capture:
         if self._wire is None:
             raise CaptureLost("The capture was not started.", "Call start() first.")
         try:
-            with self._sending:
+            with self._using:
                 self._wire.send([("PING", token)])
         except redis.RedisError as error:
             self._lose(f"the connection of the capture was lost ({error})")

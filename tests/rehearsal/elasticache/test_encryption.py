@@ -6,6 +6,9 @@ import os
 import ssl
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from helpers.elasticache.changes import Capture
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import engines
 from helpers.rehearsal.elasticache.certificates import Certificates
@@ -144,3 +148,41 @@ def test_encryption_at_rest_is_a_property_with_the_defaults_of_each_engine(seale
         shown = sealed.create(name, **options)
         assert shown["AtRestEncryptionEnabled"] == sealed.member(f"{name}-001")["AtRestEncryptionEnabled"] == expected
         assert shown["StorageEncryptionType"] == ("sse-elasticache" if expected else "none")
+
+
+def test_a_capture_over_tls_takes_in_changes_while_other_threads_ask_for_barriers(account: Any) -> None:
+    client = account.elasticache
+    client.create_cache_parameter_group(CacheParameterGroupName="poured", CacheParameterGroupFamily=OLD.family, Description="a test")
+    pairs = [{"ParameterName": "notify-keyspace-events", "ParameterValue": "KEA"}]
+    client.modify_cache_parameter_group(CacheParameterGroupName="poured", ParameterNameValues=pairs)
+    account.create("poured", CacheParameterGroupName="poured", TransitEncryptionEnabled=True)
+    source, ended = connected(endpoints(account, "poured")["primary"], decode_responses=False), threading.Event()
+
+    def pour() -> None:
+        while not ended.is_set():
+            pipe = source.pipeline(transaction=False)
+            for number in range(500):
+                pipe.set(f"key:{number}", number)
+            pipe.execute()
+
+    def ask(capture: Capture) -> int:
+        asked = 0
+        while not ended.is_set():
+            capture.barrier()
+            asked += 1
+        return asked
+
+    capture = Capture(source)
+    capture.start()
+    try:
+        with ThreadPoolExecutor(5) as pool:
+            pool.submit(pour)
+            asking = [pool.submit(ask, capture) for _ in range(4)]
+            time.sleep(4)
+            ended.set()
+            assert all(one.result() > 0 for one in asking)
+        capture.barrier()
+        capture.check()
+        assert {(0, f"key:{number}".encode()) for number in range(500)} <= capture.peek()
+    finally:
+        capture.stop()
