@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
 from helpers.runbook import store
 from helpers.runbook.parameters import Parameter
 
@@ -33,8 +35,7 @@ def record(path: Path, values: Mapping[str, Any], directory: Path, began: float,
 
 def _page(output: Path) -> str:
     """The executed notebook as one HTML page without its code, which loads nothing from elsewhere."""
-    import nbformat  # both take a second to import, and most runs need neither
-    from nbconvert.exporters import HTMLExporter
+    from nbconvert.exporters import HTMLExporter  # it takes a second to import, and most runs need no page
 
     notebook = nbformat.read(output, as_version=4)
     exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)

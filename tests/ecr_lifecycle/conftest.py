@@ -20,6 +20,7 @@ from helpers import runbook
 from helpers.aws import calls
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
+from tests.ecr.conftest import cloud  # noqa: F401 - a fixture
 from tests.rehearsal.cells import run_cells
 
 NOTEBOOK = Path(__file__).parents[2] / "runbooks" / "ecr_lifecycle.ipynb"
@@ -106,15 +107,6 @@ class House:
             time.sleep(0.01)
         os.kill(next(one["pid"] for one in reversed(self.journal(run_id)) if one["type"] == "started"), 9)
         running.wait(60)
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clouds.Cloud]:
-    directory = tmp_path_factory.mktemp("cloud")
-    try:
-        yield clouds.up(directory)
-    finally:
-        clouds.down(directory)
 
 
 @pytest.fixture
