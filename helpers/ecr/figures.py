@@ -9,12 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from helpers.aws.drawing import GREY, WIDTH, done
 from helpers.ecr.prices import GIB
 from helpers.ecr.saving import Saving, gib
 from helpers.ecr.storage import WORST, Registry
 
-WIDTH = 9
-GREY = "0.75"
 MOST_BARS = 15
 AGE_DAYS = np.arange(0, 366)
 MARKED_DAYS = 90
@@ -34,7 +33,7 @@ def draw_repositories(registry: Registry) -> Figure:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.set_title(f"{gib(registry.stored)} are stored, though image sizes add up to {registry.times:.1f} times that")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    return _done(figure)
+    return done(figure)
 
 
 def draw_ages(registry: Registry) -> Figure:
@@ -49,7 +48,7 @@ def draw_ages(registry: Registry) -> Figure:
     share = marked / freed[0] if freed[0] else 0.0
     axes.set(xlabel="deleted: images pushed more than this many days ago", ylabel="freed (GiB)", xlim=(0, AGE_DAYS[-1]), ylim=(0, None))
     axes.set_title(f"{share:.0%} of what is stored is held by images older than {MARKED_DAYS} days alone")
-    return _done(figure)
+    return done(figure)
 
 
 def draw_savings(savings: Mapping[str, Saving]) -> Figure:
@@ -69,7 +68,7 @@ def draw_savings(savings: Mapping[str, Saving]) -> Figure:
     money, currency = sum(one.monthly for one in savings.values()), next((one.currency for one in savings.values()), "USD")
     axes.set_title(f"The policy would free {gib(gone)} of {gib(before)}, {money:,.2f} {currency} a month")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    return _done(figure)
+    return done(figure)
 
 
 def draw_findings(registry: Registry) -> Figure:
@@ -89,7 +88,7 @@ def draw_findings(registry: Registry) -> Figure:
     total = int(found.CRITICAL.sum())
     axes.set_title(f"{worst} runs {found.CRITICAL.max()} of the {total} critical findings" if worst else "No image in use is known to have a critical finding")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    return _done(figure)
+    return done(figure)
 
 
 def _bars(count: int) -> tuple[Figure, Axes, np.ndarray]:
@@ -109,11 +108,3 @@ def _names(axes: Axes, names: list[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_ylabel("repository")
-
-
-def _done(figure: Figure) -> Figure:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_title(axes.get_title(), fontsize=11)
-    plt.close(figure)  # the notebook shows what a cell returns, once
-    return figure
