@@ -13,6 +13,8 @@ from helpers.aws import RunbookError
 from helpers.ecr import layers
 from helpers.ecr.push_policy import POLICY
 from helpers.rehearsal import scenario
+from helpers.rehearsal.ecr import history
+from helpers.rehearsal.ecr.scenario import NEIGHBOUR, PUSHED_TO
 from tests.ecr import making
 from tests.ecr.test_scan import packages
 from tests.ecr_push.conftest import House
@@ -380,10 +382,10 @@ def test_a_token_of_a_local_cloud_is_not_sent_to_the_public_registry(house: Hous
 
 @pytest.mark.parametrize("sample", ["image", "chart"])
 def test_the_rehearsal_pushes_its_samples(house: House, sample: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for one in house.ecr.describe_repositories()["repositories"]:  # of other tests: only so many are looked at for layers to mount
-        if not one["repositoryName"].startswith(("shop/", "foo-")):
-            house.ecr.delete_repository(repositoryName=one["repositoryName"], force=True)
     made = scenario.SCENARIOS["ecr_push"](house.cloud)
+    for one in house.ecr.describe_repositories()["repositories"]:  # of other tests: only so many are looked at for layers to mount
+        if one["repositoryName"] not in {PUSHED_TO, NEIGHBOUR, *history.KINDS}:
+            house.ecr.delete_repository(repositoryName=one["repositoryName"], force=True)
     monkeypatch.setenv("RUNBOOK_SAMPLES", str(made.samples))
     monkeypatch.setenv("RUNBOOK_LOCAL_CLOUD", str(house.runs / sample))
     done = house.run(mode="rehearse", run_id=sample, image=f"$RUNBOOK_SAMPLES/{sample}", repository="foo-repository", scan_threshold="CRITICAL")
