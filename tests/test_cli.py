@@ -51,6 +51,12 @@ def recorded(tmp_path: Path, run_id: str) -> dict:
     return json.loads((tmp_path / "runs" / run_id / "result.json").read_text())
 
 
+@pytest.mark.parametrize("tool", ["helpers.runbook.analysis", "helpers.runbook.execute", "helpers.fleet.commands"])
+def test_a_run_compiles_no_grammar_of_addresses(tool):
+    script = f"import sys, {tool}, helpers.runbook.analysis, helpers.runbook.execute; assert 'lark' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_help_imports_nothing_heavy(runbook):
     heavy = "{'pandas', 'numpy', 'boto3', 'botocore', 'papermill', 'nbformat', 'matplotlib', 'redis'}"
     script = f"import sys, helpers.cli; loaded = {heavy} & set(sys.modules); assert not loaded, loaded"

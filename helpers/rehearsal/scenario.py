@@ -26,6 +26,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.loaders import create_loader
 
 from helpers.rehearsal import dataset, settings
 from helpers.rehearsal.application import PARAMETER, READ_ONLY_PARAMETER, REPORT_KEY
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 GROUP = "sessions"
 BUCKET = "sessions-backup"
+DESCRIPTIONS = create_loader()  # the descriptions of services, read once: each session would parse its own
 KEYS = 100_000
 SHARDS = 2
 ENGINE_VERSION = "6.2"
@@ -184,6 +186,7 @@ class Access:
         core = botocore.session.Session(
             session_vars={"profile": nothing, "config_file": no_file, "credentials_file": no_file}  # type: ignore[arg-type]
         )
+        core.register_component("data_loader", DESCRIPTIONS)
         return boto3.Session(
             botocore_session=core,
             region_name=self.region,

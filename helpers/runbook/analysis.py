@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from helpers.runbook import store
 from helpers.runbook.parameters import Parameter
 
@@ -35,6 +33,7 @@ def record(path: Path, values: Mapping[str, Any], directory: Path, began: float,
 
 def _page(output: Path) -> str:
     """The executed notebook as one HTML page without its code, which loads nothing from elsewhere."""
+    import nbformat
     from nbconvert.exporters import HTMLExporter  # it takes a second to import, and most runs need no page
 
     notebook = nbformat.read(output, as_version=4)
