@@ -15,17 +15,24 @@ from helpers.fleet.limits import Limits
 from helpers.fleet.record import GOOD, INTERRUPTED, Record
 from helpers.fleet.targets import Target
 from helpers.runbook.interrupts import handled_by
+from helpers.runbook.store import FAILED
 
 LOOK_S = 0.2  # how often the view is drawn and a signal is seen
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How one run ended."""
+    """How one run ended, and on which worker of a cluster."""
 
     status: str
     exit_code: int
     error: str = ""
+    worker: str = ""
+
+    @classmethod
+    def before(cls, error: Exception) -> Ended:
+        """How a run ended that an error kept from beginning."""
+        return cls("failed", FAILED, str(error) if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}")
 
 
 class View(Protocol):
@@ -96,10 +103,8 @@ class Fleet:
         """In a thread: one run; whatever goes wrong before it begins is how it ended."""
         try:
             return self._launch(target, run_id)
-        except RunbookError as error:
-            return Ended("failed", 1, str(error))
         except Exception as error:
-            return Ended("failed", 1, f"{type(error).__name__}: {error}")
+            return Ended.before(error)
 
     def _ended(self, target: Target, run_id: str, ended: Ended) -> None:
         duration_s = time.time() - self.running.pop(target)
