@@ -66,10 +66,10 @@ def launch(target: Target, directory: Path, mode: str, kernels: Kernels, rehears
     Raises `RunbookError` where it cannot begin.
     """
     values = {**target.values, "mode": mode}
-    options: dict[str, Any] = {"manager": kernels.manager, "quiet": True}
+    options: dict[str, Any] = {"manager": kernels.manager}
     if mode == "rehearse":
         assert rehearse is not None
-        outcome = rehearse(target.path, values, directory, alone=True, **options)
+        outcome = rehearse(target.path, values, directory, alone=True, quiet=True, **options)
         return Ended(outcome.status, outcome.exit_code, outcome.error)
     options["environment"] = environment
     if mode == "apply":
@@ -77,7 +77,7 @@ def launch(target: Target, directory: Path, mode: str, kernels: Kernels, rehears
         gates = dict.fromkeys(one["gate"] for one in plan["gates"])
         values.update(plan_file=str(directory / PLAN), approve=",".join(gates))
         refuse_if_stale(target.path, values, directory, **options)
-    outcome = execute(target.path, values, run_directory=directory, **options)
+    outcome = execute(target.path, values, run_directory=directory, quiet=True, **options)
     return Ended(outcome.status, outcome.exit_code, outcome.error)
 
 

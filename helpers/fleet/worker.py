@@ -83,7 +83,7 @@ def run(task: Task, rehearse: Rehearse | None = None) -> Ended:
                 ended = _ended_before(task) or _run(task, rehearse)
     except Exception as error:
         ended = Ended.before(error)
-    return replace(ended, worker=_name())
+    return ended
 
 
 def _run(task: Task, rehearse: Rehearse | None) -> Ended:
@@ -173,16 +173,6 @@ def close() -> None:
         _sessions.clear()
     if server is not None:
         server.close()
-
-
-def _name() -> str:
-    """The worker's name as the cluster has it; empty outside of one."""
-    from distributed import get_worker
-
-    try:
-        return str(get_worker().name)
-    except ValueError:
-        return ""
 
 
 # -- what a worker is ----------------------------------------------------------------------------------
