@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import re
 import secrets
+import shutil
 import threading
 import time
 import uuid
@@ -107,7 +108,7 @@ class Cluster:
         paths = sorted({worker.portable(one.path) for one in targets})
         places = accounts.places(targets) if mode != "rehearse" else []
         with _nonce() as nonce:
-            question = (str(nonce), paths, places, worker.settings())
+            question = (nonce, paths, places, worker.own_settings())
             told = self._ask(worker.look, *question)
             mine = worker.facts(*question)
         faults: dict[str, list[str]] = {}
@@ -119,7 +120,7 @@ class Cluster:
     def _ask(self, function: Callable[..., Any], *arguments: Any, patience_s: float = CHECK_S) -> dict[str, Any]:
         """What a function returns on each worker, by the worker's name; an exception where it raised one or did not answer in time."""
         workers = self._workers()
-        told: dict[str, Any] = dict.fromkeys(workers, TimeoutError(f"it did not answer in {patience_s:.0f} s"))
+        told: dict[str, Any] = dict.fromkeys(workers, RunbookError(f"It did not answer in {patience_s:.0f} s.", "End it, or wait until it is free."))
 
         def ask() -> None:
             told.update(self._client.run(function, *arguments, on_error="return"))
@@ -133,25 +134,25 @@ class Cluster:
 
     def launcher(self, record: Record, mode: str, rehearse: Rehearse, *, warm: bool = True) -> Callable[[Target, str], Ended]:
         """A function that runs one target under a run id on a worker, and waits for it. Each is one task of Dask's, which may deliver it twice."""
-        fleet, settings = str(record.directory), worker.settings()
+        settings = worker.own_settings()
 
         def launch(target: Target, run_id: str) -> Ended:
             if self._interrupted:
                 raise RunbookError("The fleet was interrupted before this run began.", "Resume the fleet.")
-            self._await_earlier(str(record.runs / run_id))
+            self._await_earlier(run_id)
             portable = replace(target, path=Path(worker.portable(target.path)))
-            task = worker.Task(uuid.uuid4().hex, self.session, fleet, portable, run_id, mode, settings, warm)
+            task = worker.Task(uuid.uuid4().hex, self.session, record.id, portable, run_id, mode, settings, warm)
             future = self._client.submit(worker.run, task, rehearse if mode == "rehearse" else None, key=f"{run_id}-{task.name}", pure=False)
             self._futures.add(future)
             try:
-                return self._result(future, task)
+                return self._result(future, record.runs / run_id)
             finally:
                 self._futures.discard(future)
                 future.release()  # else it would run again when the worker that keeps its result dies
 
         return launch
 
-    def _result(self, future: Future, task: worker.Task) -> Ended:
+    def _result(self, future: Future, directory: Path) -> Ended:
         """How a task ended; also where its worker dies each time, there is no worker any more, or the scheduler has gone."""
         from distributed.scheduler import KilledWorker
 
@@ -162,7 +163,7 @@ class Cluster:
             except TimeoutError:
                 alone_since = 0.0 if self._has_workers() else alone_since or time.monotonic()
             except KilledWorker as error:
-                return _killed(task, error)
+                return _killed(directory, error)
             except Exception as error:
                 if self._interrupted:
                     return Ended(INTERRUPTED, store.FAILED, "The fleet was interrupted.")
@@ -179,16 +180,15 @@ class Cluster:
 
     def join_earlier(self, record: Record) -> int:
         """Find the runs of this fleet that still run on workers, because only their coordinator has gone; they are waited for. Returns how many."""
-        mine = {str(record.runs / one.run_id) for one in record.outcomes() if one.run_id}
-        self._earlier = mine & self._running()
+        self._earlier = {one.run_id for one in record.outcomes()} & self._running()
         return len(self._earlier)
 
     def _running(self) -> set[str]:
-        return {folder for told in self._ask(worker.running).values() if isinstance(told, list) for folder in told}
+        return {run_id for told in self._ask(worker.running).values() if isinstance(told, list) for run_id in told}
 
-    def _await_earlier(self, folder: str) -> None:
+    def _await_earlier(self, run_id: str) -> None:
         """Wait for the end of a run that an earlier coordinator began."""
-        while folder in self._earlier and folder in self._running():
+        while run_id in self._earlier and run_id in self._running() and not self._interrupted:
             time.sleep(LOOK_S)
 
     def interrupter(self, record: Record) -> Callable[[bool], None]:
@@ -196,7 +196,7 @@ class Cluster:
 
         def interrupt(hard: bool) -> None:
             self._interrupted = True
-            self._ask(worker.interrupt, str(record.directory), self.session, hard, patience_s=LOOK_S * 5)
+            self._ask(worker.interrupt, record.id, self.session, hard, patience_s=LOOK_S * 5)
             if hard:
                 self._client.cancel(list(self._futures), force=True)
 
@@ -225,17 +225,17 @@ def _in_this_process(at_once: int) -> Any:
 
 
 @contextlib.contextmanager
-def _nonce() -> Iterator[Path]:
-    """A file in the folder of the runs that says something nobody can guess; what it made is removed."""
-    runs = store.runs_directory().resolve()
+def _nonce() -> Iterator[str]:
+    """A folder among the runs with a file that says something nobody can guess; what was made for it is removed."""
+    runs = store.runs_directory()
     made = not runs.exists()
-    runs.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = runs / f".cluster-{secrets.token_hex(4)}"
-    store.write_json(path, secrets.token_hex(16))
+    name = f".cluster-{secrets.token_hex(4)}"
+    (runs / name).mkdir(parents=True, mode=0o700)
     try:
-        yield path
+        store.write_json(runs / name / worker.NONCE, secrets.token_hex(16))
+        yield name
     finally:
-        path.unlink()
+        shutil.rmtree(runs / name, ignore_errors=True)
         if made:
             with contextlib.suppress(OSError):
                 runs.rmdir()
@@ -244,11 +244,11 @@ def _nonce() -> Iterator[Path]:
 def _differences(mine: dict[str, dict[str, str]], theirs: dict[str, dict[str, str]] | Exception, address: str) -> Iterator[str]:
     """What is other on a worker than here, each with its remedy."""
     same = f"Remedy: Start it in the environment of this very version: `./run dask worker {address}`."
-    if isinstance(theirs, TimeoutError):
-        yield f"{theirs}. Remedy: End it, or wait until it is free."
+    if isinstance(theirs, RunbookError):
+        yield f"{theirs}"
         return
     if isinstance(theirs, Exception):
-        yield f"it has not this product: {type(theirs).__name__}: {theirs}. {same}"
+        yield f"It has not this product: {type(theirs).__name__}: {theirs}. {same}"
         return
     for name, here in mine["versions"].items():
         if (there := theirs["versions"].get(name, "")) != here:
@@ -257,7 +257,7 @@ def _differences(mine: dict[str, dict[str, str]], theirs: dict[str, dict[str, st
         if (there := theirs["runbooks"][path]) != here:
             yield f"{path} is {'another one' if there else 'not there'}. Remedy: Copy it to the same place on every machine."
     if theirs["runs"] != mine["runs"]:
-        yield f"the folder of the runs, {store.runs_directory()}, is not shared with it, or it cannot write there. Remedy: Set RUNBOOK_RUNS here to one that all machines share."
+        yield f"The folder of the runs, {store.runs_directory()}, is not shared with it, or it cannot write there. Remedy: Set RUNBOOK_RUNS here to one that all machines share."
     for place, here in mine["places"].items():
         if ENTERED.match(here) and (there := theirs["places"].get(place, "nowhere")) != here:
             yield f"{place} leads to {there} and not to {here}. Remedy: Give its process the credentials and the profiles that this one has."
@@ -268,9 +268,9 @@ def _several(workers: Sequence[str]) -> str:
     return f"Worker{'s' * (len(workers) > 1)} {', '.join(workers[:SHOWN])}{f' and {more} more' if more > 0 else ''}"
 
 
-def _killed(task: worker.Task, error: Any) -> Ended:
+def _killed(directory: Path, error: Any) -> Ended:
     """How a run ended whose workers died: in doubt where an effect was begun and not recorded as done."""
-    doubt = Journal(task.directory / "journal.jsonl", read_only=True).in_doubt()
+    doubt = Journal(directory / "journal.jsonl", read_only=True).in_doubt()
     status = "in doubt" if doubt else "failed"
     why = f"{error.allowed_failures + 1} workers died while they ran it, the last of them {error.last_worker.name}. Remedy: Look into their logs (memory?), then run it again."
     return Ended(status, store.EXIT_CODES[status], why)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,24 +60,19 @@ def launcher(record: Record, mode: str, kernels: Kernels, rehearse: Rehearse) ->
     return lambda target, run_id: launch(target, record.runs / run_id, mode, kernels, rehearse)
 
 
-def launch(target: Target, directory: Path, mode: str, kernels: Kernels, rehearse: Rehearse | None, environment: Mapping[str, str] | None = None) -> Ended:
-    """Run one target in its run's folder, in this process; `environment` is that of its kernel, but for a rehearsal, which makes its own.
-
-    Raises `RunbookError` where it cannot begin.
-    """
+def launch(target: Target, directory: Path, mode: str, kernels: Kernels, rehearse: Rehearse | None) -> Ended:
+    """Run one target in its run's folder. Raises `RunbookError` where it cannot begin."""
     values = {**target.values, "mode": mode}
-    options: dict[str, Any] = {"manager": kernels.manager}
     if mode == "rehearse":
         assert rehearse is not None
-        outcome = rehearse(target.path, values, directory, alone=True, quiet=True, **options)
+        outcome = rehearse(target.path, values, directory, alone=True, manager=kernels.manager, quiet=True)
         return Ended(outcome.status, outcome.exit_code, outcome.error)
-    options["environment"] = environment
     if mode == "apply":
         plan = store.read_json(directory / PLAN)
         gates = dict.fromkeys(one["gate"] for one in plan["gates"])
         values.update(plan_file=str(directory / PLAN), approve=",".join(gates))
-        refuse_if_stale(target.path, values, directory, **options)
-    outcome = execute(target.path, values, run_directory=directory, quiet=True, **options)
+        refuse_if_stale(target.path, values, directory, manager=kernels.manager)
+    outcome = execute(target.path, values, run_directory=directory, manager=kernels.manager, quiet=True)
     return Ended(outcome.status, outcome.exit_code, outcome.error)
 
 

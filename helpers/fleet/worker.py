@@ -13,10 +13,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -37,17 +39,17 @@ PACKAGES = ("distributed", "boto3", "botocore", "ipykernel", "jupyter_client", "
 # A run that another process holds: seconds until that process has ended. A machine that vanished keeps its locks on NFS 4 for a
 # lease, 90 s as Linux has it (nfsd(7)); a kernel that lost its worker ends within 4 s.
 HELD_S = 100.0
+NONCE = "nonce.json"
 ENDED = "ended.json"  # in a run's folder: the task that ended last, and how
-# Which cloud a run talks to, and where: the coordinator's, not the worker's. Nothing of it is a secret.
-SETTINGS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_STS_REGIONAL_ENDPOINTS")
-ENDPOINTS = "AWS_ENDPOINT_URL"
+# Where the runs are, which cloud they talk to, and in which region: the coordinator's say, not the worker's. Nothing of it is a secret.
+SETTINGS = re.compile(r"RUNBOOK_RUNS|AWS_(DEFAULT_)?REGION|AWS_ENDPOINT_URL.*|AWS_IGNORE_CONFIGURED_ENDPOINT_URLS|AWS_USE_(FIPS|DUALSTACK)_ENDPOINT|AWS_STS_REGIONAL_ENDPOINTS")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One delivery of one target. `name` is the task's own: two deliveries of it have the same; `fleet` is the fleet's folder.
+    """One target to be run. `name` is the task's own: where it is delivered twice, both have the same; `session` is its coordinator's.
 
-    It holds no credentials: a worker has its own, by the default chain. `settings` say which cloud they are for.
+    It holds no credentials: a worker has its own, by AWS's default chain. `settings` say what they are for.
     """
 
     name: str
@@ -59,41 +61,38 @@ class Task:
     settings: Mapping[str, str]
     warm: bool = True
 
-    @property
-    def directory(self) -> Path:
-        """The run's folder, which all workers see."""
-        return Path(self.fleet).parent / self.run_id
-
 
 # -- running -------------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
 _warm: WarmKernels | None = None
 _sessions: dict[tuple[str, str], Kernels] = {}  # the kernels of each coordinator's fleet
-_running: dict[Path, int] = {}  # the folders of the runs that run in this process
+_running: Counter[str] = Counter()  # the ids of the runs that run in this process
 
 
 def run(task: Task, rehearse: Rehearse | None = None) -> Ended:
     """Run a task's target, or return how it ended where this task has run it already; whatever goes wrong is how it ended."""
     try:
-        with _marked(task.directory):
-            ended = _ended_before(task)
+        with _adopted(task.settings, task.run_id):
+            directory = store.runs_directory().resolve() / task.run_id
+            ended = _ended_before(task, directory)
             if ended is None:
-                wait_until_free(task.directory)
-                ended = _ended_before(task) or _run(task, rehearse)
+                wait_until_free(directory)
+                ended = _ended_before(task, directory) or _run(task, directory, rehearse)
+            return ended
     except Exception as error:
-        ended = Ended.before(error)
+        return Ended.before(error)
+
+
+def _run(task: Task, directory: Path, rehearse: Rehearse | None) -> Ended:
+    target = replace(task.target, path=found(str(task.target.path)))
+    ended = launch(target, directory, task.mode, _kernels(task.fleet, task.session, task.warm), rehearse)
+    store.write_json(directory / ENDED, {"task": task.name, **asdict(ended)})
     return ended
 
 
-def _run(task: Task, rehearse: Rehearse | None) -> Ended:
-    ended = launch(replace(task.target, path=found(str(task.target.path))), task.directory, task.mode, _kernels(task.fleet, task.session, task.warm), rehearse, environment(task.settings))
-    store.write_json(task.directory / ENDED, {"task": task.name, **asdict(ended)})
-    return ended
-
-
-def _ended_before(task: Task) -> Ended | None:
-    known = store.read_json(task.directory / ENDED)
+def _ended_before(task: Task, directory: Path) -> Ended | None:
+    known = store.read_json(directory / ENDED)
     if known is None or known.pop("task") != task.name:
         return None
     return Ended(**known)
@@ -117,16 +116,37 @@ def wait_until_free(directory: Path, patience_s: float = HELD_S) -> None:
 
 
 @contextmanager
-def _marked(directory: Path) -> Iterator[None]:
+def _adopted(settings: Mapping[str, str], run_id: str) -> Iterator[None]:
+    """Have a coordinator's settings in this process's environment while a run of its fleet runs.
+
+    Raises `RunbookError` where runs of a fleet with others run here: a process has one environment.
+    """
     with _lock:
-        _running[directory] = _running.get(directory, 0) + 1
+        mine = own_settings()
+        if mine != settings and _running:
+            raise RunbookError(f"This worker runs a fleet with other settings: {', '.join(_differing(mine, settings))}.", "Wait for its end, or start other workers.")
+        if mine != settings:
+            for name in mine:
+                os.environ.pop(name, None)
+            os.environ.update(settings)
+        _running[run_id] += 1
     try:
         yield
     finally:
         with _lock:
-            _running[directory] -= 1
-            if not _running[directory]:
-                del _running[directory]
+            _running[run_id] -= 1
+            if not _running[run_id]:
+                del _running[run_id]
+
+
+def own_settings() -> dict[str, str]:
+    """What of this process's environment a coordinator decides; the folder of the runs in any case."""
+    runs = os.environ.get("RUNBOOK_RUNS", "")
+    return {**{name: value for name, value in os.environ.items() if SETTINGS.fullmatch(name)}, "RUNBOOK_RUNS": runs if "://" in runs else str(store.runs_directory().resolve())}
+
+
+def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in {**one, **other} if one.get(name) != other.get(name))
 
 
 def _kernels(fleet: str, session: str, warm: bool) -> Kernels:
@@ -139,17 +159,6 @@ def _kernels(fleet: str, session: str, warm: bool) -> Kernels:
         return _sessions.setdefault((fleet, session), Kernels(_warm if warm else None))
 
 
-def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """This worker's environment, with its own credentials, for the cloud that the coordinator uses."""
-    own = {name: value for name, value in os.environ.items() if name not in SETTINGS and not name.startswith(ENDPOINTS)}
-    return {**own, **settings}
-
-
-def settings() -> dict[str, str]:
-    """What a coordinator tells its workers of its own environment."""
-    return {name: value for name, value in os.environ.items() if name in SETTINGS or name.startswith(ENDPOINTS)}
-
-
 def interrupt(fleet: str, session: str, hard: bool) -> None:
     """Let no run of a coordinator's fleet begin here, and interrupt those that run, an earlier coordinator's too; `hard` kills their kernels."""
     _kernels(fleet, session, True)
@@ -160,9 +169,9 @@ def interrupt(fleet: str, session: str, hard: bool) -> None:
 
 
 def running() -> list[str]:
-    """The folders of the runs that run on this worker."""
+    """The ids of the runs that run on this worker."""
     with _lock:
-        return [str(one) for one in _running]
+        return list(_running)
 
 
 def close() -> None:
@@ -186,15 +195,16 @@ async def look(*question: Any) -> dict[str, dict[str, str]]:
 def facts(nonce: str, paths: Sequence[str], places: Sequence[Mapping[str, str]], settings: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """What has to be the same on every worker and in the coordinator: versions, runbooks (by digest), runs, places.
 
-    `nonce`: a file in the folder of the runs; `paths`: notebooks, as `portable` has them; `places`: what is entered with
-    `helpers.aws.connect` under `settings`.
+    `nonce`: a folder among the runs; `paths`: notebooks, as `portable` has them; `places`: what is entered with
+    `helpers.aws.connect`, under `settings`. Raises `RunbookError` where this worker is busy under others.
     """
-    return {
-        "versions": {"Python": ".".join(platform.python_version_tuple()[:2]), **{name: _version(name) for name in PACKAGES}, "helpers": product()},
-        "runbooks": {path: _digest(found(path)) for path in paths},
-        "runs": {"nonce": _nonce(Path(nonce))},
-        "places": _identities(places, settings),
-    }
+    with _adopted(settings, nonce):
+        return {
+            "versions": {"Python": ".".join(platform.python_version_tuple()[:2]), **{name: _version(name) for name in PACKAGES}, "helpers": product()},
+            "runbooks": {path: _digest(found(path)) for path in paths},
+            "runs": {"nonce": _nonce(store.runs_directory() / nonce)},
+            "places": _identities(places),
+        }
 
 
 def portable(path: Path) -> str:
@@ -227,23 +237,21 @@ def _version(package: str) -> str:
         return ""
 
 
-def _nonce(path: Path) -> str:
-    """What is in the file; empty where it is not seen, or nothing can be written beside it."""
+def _nonce(folder: Path) -> str:
+    """What the coordinator wrote there; empty where that is not seen, or nothing can be written beside it."""
     try:
-        told = store.read_json(path)
-        store.write_private(path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}"), "")
-        path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}").unlink()
+        store.write_json(folder / f"{platform.node()}-{os.getpid()}.json", "seen")
+        return store.read_json(folder / NONCE) or ""
     except OSError:
         return ""
-    return told or ""
 
 
-def _identities(places: Sequence[Mapping[str, str]], settings: Mapping[str, str]) -> dict[str, str]:
-    """Which account and region each place is here, or why it cannot be entered; asked by a process of its own, which has the settings."""
+def _identities(places: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Which account and region each place is here, or why it cannot be entered; asked by a process of its own, whose sessions are nobody's."""
     if not places:
         return {}
     command = [sys.executable, "-c", "from helpers.fleet.accounts import main; main()"]
-    done = subprocess.run(command, input=json.dumps([dict(one) for one in places]), env=environment(settings), capture_output=True, text=True)
+    done = subprocess.run(command, input=json.dumps([dict(one) for one in places]), capture_output=True, text=True)
     if done.returncode:
-        return {"accounts": f"they could not be asked: {done.stderr.strip()[-200:]}"}
+        return {"all": f"could not be asked: {done.stderr.strip()[-200:]}"}
     return json.loads(done.stdout)

@@ -93,7 +93,7 @@ approve: str = ""  # gates
 plan_file: str = ""  # a plan
 run_id: str = ""  # a run
 """
-# The version of a parameter counts how often it was written. Its writer does not look first where `blind` is there, so that only the
+# The version of a parameter counts how often it was written. Its writer does not look first where the test says so: then only the
 # journal keeps it from writing twice.
 START = """
 import os, time
@@ -104,11 +104,11 @@ from helpers.runbook import engine
 place = Path(house)
 
 @effect(undo="It stays.")
-def ensure_written(aws, name: str) -> str:
+def ensure_written(aws, key: str) -> str:
     ssm = aws.client("ssm")
-    if (place / "blind").exists() or not ssm.get_parameters(Names=[name])["Parameters"]:
-        ssm.put_parameter(Name=name, Value="1", Type="String", Overwrite=True)
-    return name
+    if (place / f"blind-{name}").exists() or key not in [one["Name"] for one in ssm.get_parameters(Names=[key])["Parameters"]]:
+        ssm.put_parameter(Name=key, Value="1", Type="String", Overwrite=True)
+    return key
 
 def parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -123,6 +123,7 @@ if mode == "apply":
     (place / f"at-{name}").write_text(str(parent(os.getppid())))  # the worker: its fork server is this kernel's parent
     if (place / f"kill-{name}").exists():
         os.kill(parent(os.getppid()), 9)
+        time.sleep(10)  # the end of this kernel is near
     time.sleep(float((place / "pause").read_text()) if (place / "pause").exists() else 0)
     while (place / f"wait-{name}").exists():
         time.sleep(0.05)
