@@ -13,6 +13,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,6 @@ ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[\w.-]+):([0-9]{1,5})")
 CONNECT_S = 8.0  # until a scheduler answers
 CHECK_S = 60.0  # until all workers have said what they are: they may have to enter every account
 ENTERED = re.compile(r"[0-9]{12} in ")  # what helpers.fleet.accounts says of a place that can be entered
-GO_ON = "Start it again, then resume the fleet."
 LOOK_S = 1.0  # how often a task that takes long is looked after
 ALONE_S = 60.0  # how long there may be no worker before what waits for one is given up
 SHOWN = 4  # workers that a fault names
@@ -61,8 +61,11 @@ class Cluster:
         self._earlier: set[str] = set()
         self._futures: set[Future] = set()
         self._interrupted = False
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is told in our own words
+        self.where: dict[int, str] = {}  # the worker of each target that has begun, by the target's number
         from distributed import Client
+
+        for name in [one for one in logging.root.manager.loggerDict if one.startswith("distributed")]:
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told in our own words
 
         if address == LOCAL:
             self._own = _in_this_process(at_once)
@@ -73,6 +76,8 @@ class Cluster:
         if not self._workers():
             self.close()
             raise RunbookError(f"The cluster at {address} has no workers.", f"Start some: `./run dask worker {address}`.")
+
+        self._client.subscribe_topic(self.session, lambda event: self.where.update([event[1]]))
 
     def __enter__(self) -> Cluster:
         return self
@@ -109,8 +114,10 @@ class Cluster:
         places = accounts.places(targets) if mode != "rehearse" else []
         with _nonce() as nonce:
             question = (nonce, paths, places, worker.own_settings())
-            told = self._ask(worker.look, *question)
-            mine = worker.facts(*question)
+            with ThreadPoolExecutor(1) as beside:
+                here = beside.submit(worker.facts, *question)
+                told = self._ask(worker.look, *question)
+            mine = here.result()
         faults: dict[str, list[str]] = {}
         for address, theirs in told.items():
             for fault in _differences(mine, theirs, self.address):
@@ -164,10 +171,11 @@ class Cluster:
                 alone_since = 0.0 if self._has_workers() else alone_since or time.monotonic()
             except KilledWorker as error:
                 return _killed(directory, error)
-            except Exception as error:
+            except Exception as error:  # a task's own errors are returned
                 if self._interrupted:
                     return Ended(INTERRUPTED, store.FAILED, "The fleet was interrupted.")
-                return Ended(INTERRUPTED, store.FAILED, f"The cluster at {self.address} was lost: {error or type(error).__name__}. Remedy: {GO_ON}")
+                why = "" if isinstance(error, CancelledError) else f": {type(error).__name__}: {error}"
+                return Ended(INTERRUPTED, store.FAILED, f"The scheduler at {self.address} has gone{why}. Remedy: Start it and its workers again, then resume the fleet.")
             if alone_since and time.monotonic() - alone_since > ALONE_S:
                 return Ended(INTERRUPTED, store.FAILED, f"The cluster at {self.address} has had no worker for {ALONE_S:.0f} s. Remedy: Start some, then resume the fleet.")
 

@@ -149,7 +149,7 @@ def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, c
         shown = stack.enter_context(view())
         if cluster and (earlier := cluster.join_earlier(kept)):
             shown.said(f"{earlier} of its runs still run for a coordinator that has gone: they are waited for, then gone on with")
-        running = Fleet(kept, mode, limits, launch, shown, interrupt=interrupt, fresh=mode == "rehearse")
+        running = Fleet(kept, mode, limits, launch, shown, interrupt=interrupt, fresh=mode == "rehearse", where=cluster.where if cluster else None)
         try:
             running.run(targets)
         finally:

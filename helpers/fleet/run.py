@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,12 +22,11 @@ LOOK_S = 0.2  # how often the view is drawn and a signal is seen
 
 @dataclass(frozen=True)
 class Ended:
-    """How one run ended, and on which worker of a cluster."""
+    """How one run ended."""
 
     status: str
     exit_code: int
     error: str = ""
-    worker: str = ""
 
     @classmethod
     def before(cls, error: Exception) -> Ended:
@@ -46,11 +45,15 @@ class View(Protocol):
 
 
 class Fleet:
-    """A fleet as it runs. `launch(target, run_id)` runs one and returns how it ended; `interrupt(hard)` reaches those that run."""
+    """A fleet as it runs. `launch(target, run_id)` runs one and returns how it ended; `interrupt(hard)` reaches those that run.
+
+    `where` has the worker of a cluster that each target is on, by the target's number.
+    """
 
     def __init__(
-        self, record: Record, mode: str, limits: Limits, launch: Callable[[Target, str], Ended], view: View, *, interrupt: Callable[[bool], None] = lambda hard: None, fresh: bool = False
+        self, record: Record, mode: str, limits: Limits, launch: Callable[[Target, str], Ended], view: View, *, interrupt: Callable[[bool], None] = lambda hard: None, fresh: bool = False, where: Mapping[int, str] | None = None
     ) -> None:
+        self.where: Mapping[int, str] = {} if where is None else where
         self.record, self.mode, self.limits = record, mode, limits
         self.counts: Counter[str] = Counter()
         self.running: dict[Target, float] = {}

@@ -20,7 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ _running: Counter[str] = Counter()  # the ids of the runs that run in this proce
 def run(task: Task, rehearse: Rehearse | None = None) -> Ended:
     """Run a task's target, or return how it ended where this task has run it already; whatever goes wrong is how it ended."""
     try:
+        _say_where(task)
         with _adopted(task.settings, task.run_id):
             directory = store.runs_directory().resolve() / task.run_id
             ended = _ended_before(task, directory)
@@ -89,6 +90,14 @@ def _run(task: Task, directory: Path, rehearse: Rehearse | None) -> Ended:
     ended = launch(target, directory, task.mode, _kernels(task.fleet, task.session, task.warm), rehearse)
     store.write_json(directory / ENDED, {"task": task.name, **asdict(ended)})
     return ended
+
+
+def _say_where(task: Task) -> None:
+    """Tell the task's coordinator which worker has it."""
+    from distributed import get_worker
+
+    with suppress(ValueError):  # in no worker, in a test
+        get_worker().log_event(task.session, (task.target.number, str(get_worker().name)))
 
 
 def _ended_before(task: Task, directory: Path) -> Ended | None:
