@@ -117,7 +117,7 @@ def wait_until_free(directory: Path, patience_s: float = HELD_S) -> None:
         try:
             return Journal(directory / "journal.jsonl").close()
         except RunbookError as error:
-            if "another process" not in error.what:
+            if "is being run by" not in error.what:
                 raise
             if time.monotonic() > end:
                 raise RunbookError(f"{error.what} It has held it for {patience_s:.0f} s.", "End that process, then resume the fleet.") from error
