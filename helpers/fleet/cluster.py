@@ -53,20 +53,24 @@ def checked(address: str) -> str:
 class Cluster:
     """A cluster that was joined. `close` leaves it, and ends what this process has started."""
 
-    def __init__(self, address: str, at_once: int) -> None:
-        """Join the cluster at an address, or make one in this process that runs `at_once` at once. Raises `RunbookError` where it does not answer or has no worker."""
+    def __init__(self, address: str, at_once: int, *, warm: bool = True) -> None:
+        """Join the cluster at an address, or make one in this process that runs `at_once` at once, in `warm` kernels.
+
+        Raises `RunbookError` where it does not answer or has no worker.
+        """
         self.address = checked(address)
         self.session = uuid.uuid4().hex
-        self._own: Any = None
+        self.where: dict[int, str] = {}  # the worker of each target that has begun, by the target's number
+        self._warm, self._own = warm, None
         self._earlier: set[str] = set()
         self._futures: set[Future] = set()
         self._interrupted = False
-        self.where: dict[int, str] = {}  # the worker of each target that has begun, by the target's number
+        self._starting = threading.Thread(target=lambda: worker.warm_kernels().start() if warm and address == LOCAL else None)
+        self._starting.start()  # the fork server imports while this process imports Dask
         from distributed import Client
 
         for name in [one for one in logging.root.manager.loggerDict if one.startswith("distributed")]:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told in our own words
-
         if address == LOCAL:
             self._own = _in_this_process(at_once)
         try:
@@ -76,7 +80,6 @@ class Cluster:
         if not self._workers():
             self.close()
             raise RunbookError(f"The cluster at {address} has no workers.", f"Start some: `./run dask worker {address}`.")
-
         self._client.subscribe_topic(self.session, lambda event: self.where.update([event[1]]))
 
     def __enter__(self) -> Cluster:
@@ -91,6 +94,7 @@ class Cluster:
             self._client.close(timeout=5)
         if self._own is not None:
             self._own.close(timeout=10)
+            self._starting.join()
             worker.close()
 
     def _workers(self) -> dict[str, Any]:
@@ -139,7 +143,7 @@ class Cluster:
 
     # -- running ---------------------------------------------------------------------------------------
 
-    def launcher(self, record: Record, mode: str, rehearse: Rehearse, *, warm: bool = True) -> Callable[[Target, str], Ended]:
+    def launcher(self, record: Record, mode: str, rehearse: Rehearse) -> Callable[[Target, str], Ended]:
         """A function that runs one target under a run id on a worker, and waits for it. Each is one task of Dask's, which may deliver it twice."""
         settings = worker.own_settings()
 
@@ -148,7 +152,7 @@ class Cluster:
                 raise RunbookError("The fleet was interrupted before this run began.", "Resume the fleet.")
             self._await_earlier(run_id)
             portable = replace(target, path=Path(worker.portable(target.path)))
-            task = worker.Task(uuid.uuid4().hex, self.session, record.id, portable, run_id, mode, settings, warm)
+            task = worker.Task(uuid.uuid4().hex, self.session, record.id, portable, run_id, mode, settings, self._warm)
             future = self._client.submit(worker.run, task, rehearse if mode == "rehearse" else None, key=f"{run_id}-{task.name}", pure=False)
             self._futures.add(future)
             try:

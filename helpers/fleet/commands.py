@@ -64,7 +64,7 @@ def fleet(
     limits = _limits(mode, *asked)
     with ExitStack() as stack:
         targets, faults = _read(file, runbook, mode)
-        joined = _joined(stack, "" if cluster == NO_CLUSTER else cluster, targets, limits, mode, faults)
+        joined = _joined(stack, "" if cluster == NO_CLUSTER else cluster, targets, limits, mode, cold, faults)
         _refuse_faults(file, faults)
         kept = stack.enter_context(closing(record.create(_new_id(run_id), file.name, mode, targets)))  # type: ignore[union-attr]
         raise typer.Exit(run(kept, mode, targets, limits, cold=cold, cluster=joined, notify=places))
@@ -91,7 +91,7 @@ def _run_earlier(kept: Record, mode: str, targets: Sequence[Target], limits: Lim
 
     with ExitStack() as stack:
         faults: list[Fault] = []
-        joined = _joined(stack, "" if cluster == NO_CLUSTER else cluster or _cluster_of(kept), targets, limits, mode, faults)
+        joined = _joined(stack, "" if cluster == NO_CLUSTER else cluster or _cluster_of(kept), targets, limits, mode, cold, faults)
         _refuse_faults(kept.directory, faults)
         if mode == "apply":
             try:
@@ -108,7 +108,7 @@ def _cluster_of(kept: Record) -> str:
     return started[-1].get("cluster", "") if started else ""
 
 
-def _joined(stack: ExitStack, address: str, targets: Sequence[Target], limits: Limits, mode: str, faults: list[Fault]) -> Cluster | None:
+def _joined(stack: ExitStack, address: str, targets: Sequence[Target], limits: Limits, mode: str, cold: bool, faults: list[Fault]) -> Cluster | None:
     """The cluster at an address, for as long as the stack lives; what is wrong with it or its workers is added to the faults."""
     if not address:
         return None
@@ -120,7 +120,7 @@ def _joined(stack: ExitStack, address: str, targets: Sequence[Target], limits: L
         cluster.checked(address)
         if faults and address == cluster.LOCAL:
             return None  # nothing will run, and there is nothing to find out
-        joined = stack.enter_context(cluster.Cluster(address, limits.at_once(len(targets))))
+        joined = stack.enter_context(cluster.Cluster(address, limits.at_once(len(targets)), warm=not cold))
         faults += [Fault(0, one) for one in joined.faults(targets, mode)]
     except RunbookError as error:
         faults.append(Fault(0, str(error)))
@@ -142,7 +142,7 @@ def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, c
     print(f"fleet {kept.id}: {mode}, {len(targets)} of {len(kept.targets)} targets, {at_once}", flush=True)
     with ExitStack() as stack:
         if cluster:
-            launch, interrupt = cluster.launcher(kept, mode, rehearse.execute, warm=not cold), cluster.interrupter(kept)
+            launch, interrupt = cluster.launcher(kept, mode, rehearse.execute), cluster.interrupter(kept)
         else:
             kernels = Kernels(None if cold else stack.enter_context(WarmKernels()))
             launch, interrupt = launcher(kept, mode, kernels, rehearse.execute), kernels.interrupt

@@ -61,6 +61,11 @@ class WarmKernels:
         """The process id of the fork server, None where none runs."""
         return self._server.pid if self._server and self._server.poll() is None else None
 
+    def start(self) -> None:
+        """Start the server now, so that it imports while its client does something else; where it cannot, kernels are cold."""
+        with contextlib.suppress(OSError):
+            self._address()
+
     def manager(self, **options: Any) -> AsyncKernelManager:
         """A manager of one kernel that is forked where it can be; `options` are AsyncKernelManager's."""
         manager = AsyncKernelManager(**options)

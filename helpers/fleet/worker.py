@@ -156,14 +156,21 @@ def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     return sorted(name for name in {**one, **other} if one.get(name) != other.get(name))
 
 
-def _kernels(fleet: str, session: str, warm: bool) -> Kernels:
-    """The kernels of a coordinator's fleet; the fork server is this process's, starts with the first one and ends with the process."""
+def warm_kernels() -> WarmKernels:
+    """The warm kernels of this process, made once; their fork server ends with the process."""
     global _warm
     with _lock:
-        if warm and _warm is None:
+        if _warm is None:
             _warm = WarmKernels()
             atexit.register(close)
-        return _sessions.setdefault((fleet, session), Kernels(_warm if warm else None))
+        return _warm
+
+
+def _kernels(fleet: str, session: str, warm: bool) -> Kernels:
+    """The kernels of a coordinator's fleet."""
+    made = Kernels(warm_kernels() if warm else None)
+    with _lock:
+        return _sessions.setdefault((fleet, session), made)
 
 
 def interrupt(fleet: str, session: str, hard: bool) -> None:
