@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from helpers.aws.drawing import Sentences
+# Whatever costs time to import is imported where it is used: every run of an analysis reads rows.
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIME = "application/vnd.runbook.capacity+json"
 
@@ -108,6 +108,8 @@ class Rows:
 
     def table(self) -> pd.DataFrame:
         """A row a resource, the most urgent first."""
+        import pandas as pd
+
         return pd.DataFrame([self._row(one) for one in self.rows])
 
     def _row(self, one: Row) -> dict[str, str]:
@@ -117,6 +119,8 @@ class Rows:
         }  # fmt: skip
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        from helpers.aws.drawing import Sentences
+
         shown = Sentences(self.table())
         return {"text/html": shown._repr_html_(), "text/plain": repr(shown), MIME: [asdict(one) for one in self.rows]}
 

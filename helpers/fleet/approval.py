@@ -29,7 +29,7 @@ def save(record: Record) -> dict[str, Any]:
 
 def planned(record: Record) -> dict[str, Any]:
     """The plan that can be applied. Raises `RunbookError` where a target has no good plan, or a run's plan is not what it was."""
-    without = [outcome.target.label for outcome in record.outcomes("plan") if outcome.status != "planned"]
+    without = [outcome.target.label for outcome in record.outcomes("plan") if outcome.status != "planned" and not outcome.target.reads_only]
     plan = store.read_json(record.directory / PLAN)
     if without or plan is None:
         shown = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")

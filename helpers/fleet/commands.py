@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def fleet(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A fleet file, YAML or CSV; not needed with --plan, --resume or --retry-failed.")] = None,
-    mode: Annotated[str, typer.Option(help="rehearse (each run on a local cloud of its own), plan or apply. [default: rehearse]")] = "",
+    mode: Annotated[str, typer.Option(help="rehearse (each run on a local cloud of its own), plan, apply, or read (analyses only). [default: rehearse]")] = "",
     runbook: Annotated[str, typer.Option(help="The runbook of targets that name none.")] = "",
     max_concurrency: Annotated[str, typer.Option(metavar="N|%", help="Runs at once. [default: 10; rehearsals: as many as processors]")] = "",
     max_errors: Annotated[str, typer.Option(metavar="N|%", help="How many may fail before nothing more is begun. [default: apply 0, else 100%]")] = "",
@@ -47,7 +47,7 @@ def fleet(
         with _loaded(earlier[0]) as kept:
             mode = "apply" if plan else mode or kept.mode
             _refuse_another(kept, mode, file, runbook)
-            targets = kept.targets if plan else [one.target for one in kept.outcomes(mode) if _wanted(one, bool(retry_failed))]
+            targets = [one for one in kept.targets if not one.reads_only] if plan else [one.target for one in kept.outcomes(mode) if _wanted(one, bool(retry_failed))]
             raise typer.Exit(_run_earlier(kept, mode, targets, _limits(mode, *asked), approve, cold, places))
     mode = mode or "rehearse"
     if mode == "apply":
@@ -89,7 +89,7 @@ def _run_earlier(kept: Record, mode: str, targets: Sequence[Target], limits: Lim
 
 def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, cold: bool = False, notify: Sequence[str] = ()) -> int:
     """Run targets of a fleet, write its report, say where it is, and tell those who want to know; returns the fleet's exit code."""
-    from helpers.fleet import approval, record, report
+    from helpers.fleet import approval, capacity, record, report
     from helpers.fleet.launch import Kernels, launcher
     from helpers.fleet.run import Fleet
     from helpers.fleet.view import view
@@ -112,6 +112,7 @@ def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, c
     if mode == "plan":
         made = approval.save(kept)
         facts = f"The plan has {made['writes']} writes and {made['gates']} gates. Code: {approval.code(made)}."
+    capacity.write(kept)
     report.write(kept, facts)
     _tell(kept, outcomes, running.stopped, code, facts)
     if notify:
@@ -130,8 +131,9 @@ def _tell(kept: Record, outcomes: Sequence[Outcome], stopped: str, code: int, fa
 
     counts = Counter(one.status for one in outcomes)
     print(f"\nfleet {kept.id}: {', '.join(f'{count} {status}' for status, count in counts.items())} (exit code {code})")
-    for file in ("index.html", "results.csv"):
-        print(f"  {shown_path(kept.directory / file)}")
+    for file in ("index.html", "results.csv", "capacity.html", "capacity.csv"):
+        if (kept.directory / file).exists():
+            print(f"  {shown_path(kept.directory / file)}")
     sys.stdout.flush()
     on = []
     if stopped:
@@ -160,7 +162,7 @@ def _validated(file: Path | None, runbook: str, mode: str) -> list[Target]:
     entries = list(told.entries)
     faults: list[Fault] = []
     if told.query:
-        places, faults = resolve(told.query.places, rehearse=mode == "rehearse")
+        places, faults = resolve(told.query.places, mode, places=True)
         faults += query.faults_of(told.query)
         if mode == "rehearse":
             faults.append(Fault(told.query.line, "A query asks a real account, which a rehearsal has not: list targets, or use --mode plan."))
@@ -170,7 +172,7 @@ def _validated(file: Path | None, runbook: str, mode: str) -> list[Target]:
             entries, faults = query.find(told.query)
             if not entries and not faults:
                 faults = [Fault(told.query.line, "The query finds nothing.")]
-    targets, wrong = resolve(entries, rehearse=mode == "rehearse")
+    targets, wrong = resolve(entries, mode)
     faults += wrong
     if mode != "rehearse":
         faults += accounts.unreachable(targets)
@@ -192,7 +194,8 @@ def _refuse_contradictions(file: Path | None, mode: str, run_id: str, plan: str,
     from helpers.aws.errors import RunbookError
     from helpers.cli import checked_run_id, check_mode
 
-    check_mode(mode)
+    if mode != "read":
+        check_mode(mode)
     for one in (*earlier, *([run_id] if run_id else [])):
         checked_run_id(one)
     if len(earlier) > 1:

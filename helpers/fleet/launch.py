@@ -60,14 +60,15 @@ def launcher(record: Record, mode: str, kernels: Kernels, rehearse: Rehearse) ->
 
     def launch(target: Target, run_id: str) -> Ended:
         directory = runs / run_id
+        values = target.values if target.reads_only else {**target.values, "mode": mode}
         if mode == "rehearse":
-            outcome = rehearse(target.path, {**target.values, "mode": mode}, directory, alone=True, manager=kernels.manager, quiet=True)
-        elif mode == "plan":
-            outcome = execute(target.path, {**target.values, "mode": mode}, run_directory=directory, manager=kernels.manager, quiet=True)
+            outcome = rehearse(target.path, values, directory, alone=True, manager=kernels.manager, quiet=True)
+        elif mode == "plan" or target.reads_only:
+            outcome = execute(target.path, values, run_directory=directory, manager=kernels.manager, quiet=True)
         else:
             plan = store.read_json(directory / PLAN)
             gates = dict.fromkeys(one["gate"] for one in plan["gates"])
-            values = {**target.values, "mode": mode, "plan_file": str(directory / PLAN), "approve": ",".join(gates)}
+            values = {**values, "plan_file": str(directory / PLAN), "approve": ",".join(gates)}
             refuse_if_stale(target.path, values, directory, manager=kernels.manager)
             outcome = execute(target.path, values, run_directory=directory, manager=kernels.manager, quiet=True)
         return Ended(outcome.status, outcome.exit_code, outcome.error)

@@ -15,6 +15,7 @@ from typing import Any
 from helpers.aws.errors import RunbookError
 from helpers.fleet.targets import Target
 from helpers.runbook import store
+from helpers.runbook.analysis import MODE
 from helpers.runbook.journal import Journal
 
 RECORD = "fleet.json"
@@ -72,6 +73,7 @@ class Record:
 
     def begin(self, target: Target, mode: str, again: bool) -> str:
         """Journal that a target's run begins; returns the run's id. `again` makes a new run where a rehearsal's cloud has gone."""
+        mode = target.mode_in(mode)
         attempt = sum(1 for one in self._of("begin", mode) if one["number"] == target.number) + 1
         run_id = f"{self.id}.{target.number:0{self._width}d}{f'.{attempt}' if again and attempt > 1 else ''}"
         self.journal.write("begin", mode=mode, number=target.number, run_id=run_id, attempt=attempt)
@@ -79,7 +81,7 @@ class Record:
 
     def end(self, target: Target, mode: str, run_id: str, status: str, exit_code: int, error: str, duration_s: float) -> None:
         """Journal how it ended."""
-        self.journal.write("end", mode=mode, number=target.number, run_id=run_id, status=status, exit_code=exit_code, error=error, duration_s=round(duration_s, 3))
+        self.journal.write("end", mode=target.mode_in(mode), number=target.number, run_id=run_id, status=status, exit_code=exit_code, error=error, duration_s=round(duration_s, 3))
 
     def outcomes(self, mode: str = "") -> list[Outcome]:
         """How every target stands in a mode (default: the newest), in the order of the file."""
@@ -97,7 +99,7 @@ class Record:
         return (store.read_json(self.runs / outcome.run_id / "result.json") if outcome.run_id else None) or {}
 
     def _of(self, type: str, mode: str) -> list[dict[str, Any]]:
-        return [one for one in self.journal.of_type(type) if one["mode"] == mode]
+        return [one for one in self.journal.of_type(type) if one["mode"] in (mode, MODE)]  # what analyses have read holds in a plan and its apply
 
     @property
     def _width(self) -> int:

@@ -252,7 +252,7 @@ class Run:
         failed = [check for check in checks if check.outcome == "fail"]
         if failed:
             told = RunbookError(
-                "; ".join(f"{check.name}: {check.found}" for check in failed) + " Nothing was changed.",
+                "; ".join(f"{check.name}: {check.found}" for check in failed).rstrip(".") + ". Nothing was changed.",
                 " ".join(check.remedy for check in failed if check.remedy),
             )
             self._end("failed", str(told))

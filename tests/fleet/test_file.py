@@ -88,7 +88,7 @@ def test_an_analysis_without_modes_and_a_resource_nobody_declared_are_refused(tm
 
 def test_a_rehearsal_has_no_accounts(tmp_path, tiny):
     text = f"runbook: {tiny}\ntargets:\n- {{resource: a, account: 012345678901, region: eu-west-1}}\n- {{resource: a, account: 012345678902, region: eu-west-1}}\n"
-    targets, wrong = resolve(read(written(tmp_path, text)).entries, rehearse=True)
+    targets, wrong = resolve(read(written(tmp_path, text)).entries, "rehearse")
     assert wrong == [] and targets[0].values == {"name": "a"} and targets[0].label == "a · 012345678901 · eu-west-1"
 
 
