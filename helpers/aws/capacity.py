@@ -163,4 +163,4 @@ def money(value: float | None) -> str:
 
 def number(value: float) -> str:
     """A number with as many digits as a reader wants."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}" if abs(value) >= 1 or not value else f"{value:,.2g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}" if abs(value) >= 1 or not value else f"{value:,.2f}"

@@ -23,7 +23,10 @@ TABLE = "capacity.csv"
 SILENT_DAYS, OLD_DAYS = 3, 7  # without a datapoint before it was read, and since it was read: older is stale
 COLOURS = {AT_LIMIT: "#c62828", RUNS_OUT: "#c62828", "failed": "#c62828", NO_ADVICE: "#ef6c00", SAVES: "#1565c0", FITS: "#2e7d32"}
 DAY_S = 86_400
-STYLE = "<style>td.m{white-space:nowrap;text-align:right} th.m{text-align:right} figure{margin:10px 0;break-inside:avoid} figure img{max-width:100%;width:860px} .stale{color:#ef6c00} h2{break-after:avoid}</style>"
+STYLE = """<style>
+td.m{white-space:nowrap} td.m,th.m{text-align:right} table.sums{width:auto;break-inside:avoid} table.sums td,table.sums th{padding-right:26px} td.d{min-width:7.5em} .who.k{white-space:nowrap}
+figure{margin:10px 0;break-inside:avoid} figure img{max-width:100%;width:860px} .stale{color:#ef6c00} h2{break-after:avoid} @media print{figure img{width:640px}}
+</style>"""
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,14 @@ def _page(record: Record, findings: Sequence[Finding], failed: Sequence[Outcome]
     counts = Counter(one.row.verdict for one in findings)
     sums = totals(findings)
     stale = sum(bool(one.stale) for one in findings)
-    runbooks = Counter(one.outcome.target.runbook for one in findings)
+    runbooks = Counter(one.target.runbook for one in {one.outcome.run_id: one.outcome for one in findings}.values())
     told = [f"mode {record.mode}", ", ".join(f"{name} × {count}" for name, count in runbooks.items()), f"file {record.told['file']}", time.strftime("%Y-%m-%d %H:%M:%S %Z")]
+    days, costs = _figures(findings, sums)
     numbers = [(str(len(findings)), "resources"), *((str(counts[one]), one) for one in VERDICTS if counts[one])]
     numbers += [(str(count), name) for count, name in ((stale, "stale"), (len(failed), "analyses without a result")) if count]
     numbers += [(f"{money(one)} → {money(then)}", f"{currency} a month, now and as advised") for currency, one, then in _by_currency(sums)]
-    body = [STYLE, *(f"<p>{html.escape(one)}</p>" for one in _notes(record, findings)), counted(numbers), _figures(findings, sums)]
-    body += [f"<h2>What it costs a month</h2>{_sums(sums)}" if sums else "", causes_of(failed)]
+    body = [STYLE, *(f"<p>{html.escape(one)}</p>" for one in _notes(record, findings)), counted(numbers), causes_of(failed), days]
+    body += [f"<h2>What it costs a month</h2>{_sums(sums)}{costs}" if sums else ""]
     body += [f"<h2>Every resource, what runs out first</h2>{_table(record, findings)}" if findings else ""]
     return page(f"Capacity of fleet {record.id}", " · ".join(filter(None, told)), "".join(body))
 
@@ -156,7 +160,7 @@ def _sums(sums: Sequence[Total]) -> str:
         rows.append(("all", str(sum(one.resources for one in some)), currency, money(now), money(then), money(sum(one.saved for one in some)), money(sum(one.more for one in some)), str(unknown) if unknown else ""))
     titles = "".join(f'<th{" class=m" if place else ""}>{name}</th>' for place, name in enumerate(head))
     body = "".join("<tr>" + "".join(f'<td{" class=m" if place else ""}>{html.escape(text)}</td>' for place, text in enumerate(row)) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<table class="sums"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _table(record: Record, findings: Sequence[Finding]) -> str:
@@ -169,19 +173,27 @@ def _line(record: Record, one: Finding) -> str:
     row = one.row
     where = " · ".join(filter(None, (row.service, row.setting, "made up" if row.made_up else row.account, row.region)))
     stale = f'<div class="stale">{html.escape(one.stale)}</div>' if one.stale else ""
-    ends = f"{row.what_ends}: {row.ends}" if row.what_ends and not row.no_day else row.ends
     return (
         f'<tr><td class="w t">{html.escape(row.resource)}<div class="who">{html.escape(where)}</div></td><td class="s" style="color:{COLOURS.get(row.verdict, "#8a6d00")}">{html.escape(row.verdict)}{stale}</td>'
-        f'<td>{html.escape(row.uses.strip())}</td><td class="m">{row.left}</td><td>{html.escape(ends)}</td><td class="w"><b>{html.escape(row.recommended)}</b><div class="who">{html.escape(row.note)}</div></td>'
+        f'<td>{html.escape(row.uses.strip())}</td><td class="m">{row.left}</td><td class="d">{_ends(row)}</td><td class="w"><b>{html.escape(row.recommended)}</b><div class="who">{html.escape(row.note)}</div></td>'
         f'<td class="m">{money(row.cost_now)}</td><td class="m">{money(row.cost_then)}</td><td class="k files">{linked(files_of(record, one.outcome))}</td></tr>'
     )
 
 
-def _figures(findings: Sequence[Finding], sums: Sequence[Total]) -> str:
+def _ends(row: Row) -> str:
+    """When it runs out: the likely day, what that is of, and the band."""
+    if row.no_day or not (row.p10 or row.p50):
+        return html.escape(row.ends)
+    band = f"P10 {row.p10 or '?'}<br>P90 {row.p90 or f'beyond {row.horizon} days'}"
+    return f'<b>{html.escape(row.p50 or f"not before {row.p10}")}</b><div class="who k">{html.escape(row.what_ends)}<br>{band}</div>'
+
+
+def _figures(findings: Sequence[Finding], sums: Sequence[Total]) -> list[str]:
+    """The days and the costs as figures, each empty where it would show nothing."""
     import matplotlib
 
     matplotlib.use("Agg")  # whatever windows this machine has
     from helpers.fleet import capacity_figures
 
     drawn = [capacity_figures.draw_days([one.row for one in findings]), capacity_figures.draw_costs(sums)]
-    return "".join(f'<figure><img alt="{html.escape(title, quote=True)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></figure>' for title, png in filter(None, drawn))
+    return [f'<figure><img alt="{html.escape(one[0], quote=True)}" src="data:image/png;base64,{base64.b64encode(one[1]).decode()}"></figure>' if one else "" for one in drawn]

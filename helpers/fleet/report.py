@@ -24,7 +24,7 @@ ORDER = ("failed", "in doubt", "not approved", "interrupted", NEVER, "planned", 
 MORE_STYLE = """
 body{max-width:1400px} h2{font-size:18px;margin:26px 0 6px}
 table{border-collapse:collapse;width:100%;font-size:13px} th,td{text-align:left;vertical-align:top;padding:4px 12px 4px 0;border-bottom:1px solid #ddd} td.w{overflow-wrap:anywhere} td.t{min-width:12em}
-th{border-bottom:2px solid #888;white-space:nowrap} td.n{text-align:right} td.n,td.s,td.k{white-space:nowrap} td.s{font-weight:600} a{color:#0b57d0}
+th{border-bottom:2px solid #888;white-space:nowrap} td.n,th.n{text-align:right} td.n,td.s,td.k{white-space:nowrap} td.s{font-weight:600} a{color:#0b57d0}
 .cause{border-left:5px solid #c62828;padding:4px 14px;margin:10px 0;break-inside:avoid} .cause p{margin:3px 0} .who{color:#444;font-size:13px}
 thead{display:table-header-group} tr{break-inside:avoid}
 @media print{body{padding:0} table,.who{font-size:11px} th,td{padding:3px 9px 3px 0} .files{display:none} a{color:inherit;text-decoration:none} @page{size:A4 landscape;margin:12mm}}
@@ -59,6 +59,7 @@ def _row(record: Record, outcome: Outcome) -> dict[str, Any]:
         "duration_s": f"{outcome.duration_s:.1f}" if outcome.run_id else "", "attempts": outcome.attempts, "writes": sum(writes.values()),
         "changed": "; ".join(f"{name} × {count}" if count > 1 else name for name, count in writes.items()), "error": what, "remedy": remedy, "run_id": outcome.run_id,
         "output": files.get("output", ""), "report": files.get("report", ""),
+        "found": ", ".join(f"{count} {verdict}" for verdict, count in Counter(one["verdict"] for one in result.get("capacity", ())).items()),
     }  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def linked(row: Mapping[str, Any]) -> str:
 def as_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     """The rows as CSV with a header; a text that a spreadsheet would take for a formula begins with an apostrophe."""
     made = io.StringIO()
-    writer = csv.DictWriter(made, columns, lineterminator="\n")
+    writer = csv.DictWriter(made, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows({name: f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value for name, value in row.items()} for row in rows)
     return made.getvalue()
@@ -132,11 +133,11 @@ def causes_of(outcomes: Sequence[Outcome]) -> str:
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     with_account = any(row["account"] or row["region"] for row in rows) and not _one_place(rows)
-    names = ["#", "target", "runbook", *(["account", "region"] if with_account else []), "status", "s", "what changed"]
+    names = ["#", "target", "runbook", *(["account", "region"] if with_account else []), "status", "s", "what changed, or was found"]
     body = []
     for row in sorted(rows, key=lambda row: (_place(row["status"]), row["number"])):
         links = linked(row)
-        changes = html.escape(_by_service(row["changed"]) or ("" if row["error"] else "nothing" if row["run_id"] else ""))
+        changes = html.escape(_by_service(row["changed"]) or row["found"] or ("" if row["error"] else "nothing" if row["run_id"] else ""))
         error = f'<div style="color:{display.COLOURS["failed"]}">{html.escape(row["error"])}</div>' if row["error"] else ""
         place = f'<td class="k">{html.escape(row["account"])}</td><td class="k">{html.escape(row["region"])}</td>' if with_account else ""
         colour = display.COLOURS.get(row["status"], "#616161")
@@ -144,7 +145,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
             f'<tr><td class="n">{row["number"]}</td><td class="w t">{html.escape(row["resource"] or row["runbook"])}<div class="who">{html.escape(row["note"])}</div></td><td class="k">{html.escape(row["runbook"])}</td>{place}'
             f'<td class="s" style="color:{colour}">{html.escape(row["status"])}</td><td class="n">{row["duration_s"]}</td><td class="w">{changes}{error}</td><td class="k files">{links}</td></tr>'
         )
-    head = "".join(f"<th>{name}</th>" for name in names)
+    head = "".join(f'<th{" class=n" if name in "#s" else ""}>{name}</th>' for name in names)
     return f'<table><thead><tr>{head}<th class="files">files</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
 
 
