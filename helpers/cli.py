@@ -164,9 +164,9 @@ def rehearse(
 @app.command()
 def resume(run_id: RunId, parameter: Parameters = None, approve: Approve = "") -> None:
     """Go on with a run that failed, was stopped at a gate or was killed; what is done is not done again."""
-    from helpers.runbook import parameters, store
+    from helpers.runbook import parameters
 
-    if (store.runs_directory() / checked_run_id(run_id) / "fleet.json").exists():
+    if _is_fleet(run_id):
         from helpers.fleet import commands
 
         raise typer.Exit(commands.resume(run_id))
@@ -180,11 +180,15 @@ def resume(run_id: RunId, parameter: Parameters = None, approve: Approve = "") -
 def rollback(
     run_id: RunId,
     mode: Annotated[str, typer.Option(help="plan lists what would be undone. [default: the run's own]")] = "",
-    approve: Approve = "",
+    approve: Annotated[str, typer.Option(help="`rollback` approves that of a run; that of a fleet, the code which it prints.")] = "",
 ) -> None:
-    """Undo what a run did, newest first."""
-    known = _known_run(run_id)
+    """Undo what a run did, newest first; of a fleet, what all its runs did."""
     check_mode(mode)
+    if _is_fleet(run_id):
+        from helpers.fleet import rollback as fleet_rollback
+
+        raise typer.Exit(fleet_rollback.roll_back(run_id, approve=approve, mode=mode))
+    known = _known_run(run_id)
     from helpers.runbook import rollback as undo
     from helpers.runbook import store
 
@@ -385,13 +389,17 @@ def checked_run_id(run_id: str) -> str:
     return run_id
 
 
+def _is_fleet(run_id: str) -> bool:
+    from helpers.runbook import store
+
+    return (store.runs_directory() / checked_run_id(run_id) / "fleet.json").exists()
+
+
 def _known_run(run_id: str) -> dict[str, Any]:
     from helpers.aws.errors import RunbookError
     from helpers.runbook import store
 
     known = store.read_json(store.runs_directory() / checked_run_id(run_id) / "run.json")
-    if known is None and (store.runs_directory() / run_id / "fleet.json").exists():
-        raise RunbookError(f"{run_id} is a fleet, not a run.", f"Name one of its runs ({run_id}.001, ...): `runbook runs show {run_id}` lists them.")
     if known is None:
         raise RunbookError(f"There is no run {run_id} in {shown_path(store.runs_directory())}.", "`runbook runs` lists them.")
     return known

@@ -47,8 +47,9 @@ def code(plan: dict[str, Any]) -> str:
 
 
 def approve(record: Record, plan: dict[str, Any], given: str, by: str) -> None:
-    """Journal the approval of the plan; one that was given before holds. Raises `FleetNotApproved` where `given` is not the plan's code."""
-    if any(one["digest"] == plan["digest"] for one in record.journal.of_type("approved")):
+    """Journal the approval of the plan; one that was given before holds until the fleet is rolled back. Raises `FleetNotApproved` where `given` is not the plan's code."""
+    taken_back = max((one["at"] for one in record.journal.of_type("roll back")), default=0.0)
+    if any(one["digest"] == plan["digest"] and one["at"] > taken_back for one in record.journal.of_type("approved")):
         return
     if given != code(plan):
         why = f"{given} approves another plan." if given else "Its plan is not approved."

@@ -80,7 +80,7 @@ def _run_earlier(kept: Record, mode: str, targets: Sequence[Target], limits: Lim
 
     if mode == "apply":
         try:
-            approval.approve(kept, approval.planned(kept), approve or _typed(kept), _user())
+            approval.approve(kept, approval.planned(kept), approve or _typed(kept), user())
         except approval.FleetNotApproved as error:
             print(f"runbook: {error}", file=sys.stderr)
             return store.NOT_APPROVED
@@ -96,7 +96,7 @@ def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, c
     from helpers.fleet.warm import WarmKernels
     from helpers.rehearsal import rehearse
 
-    kept.journal.write("started", mode=mode, who=_user(), targets=len(targets), limits=vars(limits))
+    kept.journal.write("started", mode=mode, who=user(), targets=len(targets), limits=vars(limits))
     print(f"fleet {kept.id}: {mode}, {len(targets)} of {len(kept.targets)} targets, at most {limits.at_once(len(targets))} at once", flush=True)
     with ExitStack() as stack:
         kernels = Kernels(None if cold else stack.enter_context(WarmKernels()))
@@ -242,14 +242,18 @@ def _new_id(run_id: str) -> str:
     return run_id or store.new_run_id()
 
 
+def typed_code(question: str) -> str:
+    """The code that somebody at a terminal types after the review; empty where nobody can be asked."""
+    return input(question).strip() if sys.stdin.isatty() and sys.stdout.isatty() else ""
+
+
 def _typed(kept: Record) -> str:
-    """The code that somebody at a terminal types after the review; empty where nobody can be asked, or it was approved before."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or kept.journal.of_type("approved"):
-        return ""
-    return input(f"Type the code of the plan of fleet {kept.id} (in {kept.id}/index.html) to apply it: ").strip()
+    """The code of the plan; empty also where it was approved before."""
+    return "" if kept.journal.of_type("approved") else typed_code(f"Type the code of the plan of fleet {kept.id} (in {kept.id}/index.html) to apply it: ")
 
 
-def _user() -> Any:
+def user() -> str:
+    """Who runs this."""
     try:
         return getpass.getuser()
     except Exception:  # no such user in a container

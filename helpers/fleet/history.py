@@ -49,6 +49,8 @@ def timeline(directory: Path, *, reads: bool = False) -> list[Moment]:
             found.append(Moment(entry["at"], f"started in mode {entry['mode']}", f"{entry['targets']} targets, by {entry['who']}"))
         elif kind == "approved":
             found.append(Moment(entry["at"], "plan approved", f"{entry['digest'][:16]}, by {entry['by']}"))
+        elif kind == "roll back":
+            found.append(Moment(entry["at"], "roll back begins", f"{entry['runs']} runs with {entry['effects']} effects, by {entry['who']}"))
         elif kind == "part":
             found.append(Moment(entry["at"], entry["name"], f"{len(entry['numbers'])} targets"))
         elif kind == "begin":

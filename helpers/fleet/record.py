@@ -19,7 +19,7 @@ from helpers.runbook.analysis import MODE
 from helpers.runbook.journal import Journal
 
 RECORD = "fleet.json"
-GOOD = {"done", "planned"}
+GOOD = {"done", "planned", "rolled back"}
 NEVER = "not run"
 INTERRUPTED = "interrupted"
 

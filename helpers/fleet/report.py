@@ -20,7 +20,7 @@ COLUMNS = (
     "number", "runbook", "resource", "note", "account", "region", "status", "exit_code", "duration_s", "attempts", "writes", "changed", "error", "remedy", "run_id", "output", "report",
 )  # fmt: skip
 CAPACITY = "capacity.html"  # beside it, where analyses recorded rows
-ORDER = ("failed", "in doubt", "not approved", "interrupted", NEVER, "planned", "done")  # what wants a look comes first
+ORDER = ("failed", "in doubt", "not approved", "interrupted", NEVER, "planned", "rolled back", "done")  # what wants a look comes first
 MORE_STYLE = """
 body{max-width:1400px} h2{font-size:18px;margin:26px 0 6px}
 table{border-collapse:collapse;width:100%;font-size:13px} th,td{text-align:left;vertical-align:top;padding:4px 12px 4px 0;border-bottom:1px solid #ddd} td.w{overflow-wrap:anywhere} td.t{min-width:12em}
