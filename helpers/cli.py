@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helpers.fleet import history_commands
-from helpers.fleet.commands import fleet
+from helpers.fleet.commands import fleet, places_of
 
 # Whatever costs time to import (pandas, boto3, papermill) is imported where it is used: help comes at once.
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ app.add_typer(history_commands.app, name="runs")
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A parameter; its text is kept as written. Repeat.")]
 Approve = Annotated[str, typer.Option(help="Gates that are approved, with commas between them.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
+Notify = Annotated[list[str] | None, typer.Option(metavar="WHERE", help="Tell an SNS topic or an event bus (ARN), or slack, when it waits for approval, fails or ends. Repeat.")]
 
 
 def main() -> None:
@@ -126,9 +127,12 @@ def run(
     approve: Approve = "",
     run_id: Annotated[str, typer.Option(help="The run's name; one that exists is resumed. [default: the time]")] = "",
     plan: Annotated[str, typer.Option(metavar="FILE", help="Apply this saved plan.json, and nothing that differs from it.")] = "",
+    notify: Notify = None,
 ) -> None:
     """Run a runbook headless."""
     from helpers.runbook import parameters
+
+    places = places_of(notify)
 
     runbook = parameters.describe(name)
     texts = _texts(parameter)
@@ -139,7 +143,7 @@ def run(
     else:
         values = parameters.convert(runbook.parameters, texts)
     values = _with_control(runbook, values, mode, approve, plan)
-    raise typer.Exit(_launch(runbook, values, run_id or values.get("run_id", "")))
+    raise typer.Exit(_launch(runbook, values, run_id or values.get("run_id", ""), notify=places))
 
 
 @app.command()
@@ -162,18 +166,18 @@ def rehearse(
 
 
 @app.command()
-def resume(run_id: RunId, parameter: Parameters = None, approve: Approve = "") -> None:
+def resume(run_id: RunId, parameter: Parameters = None, approve: Approve = "", notify: Notify = None) -> None:
     """Go on with a run that failed, was stopped at a gate or was killed; what is done is not done again."""
+    from helpers.fleet import commands
     from helpers.runbook import parameters
 
     if _is_fleet(run_id):
-        from helpers.fleet import commands
-
-        raise typer.Exit(commands.resume(run_id))
+        raise typer.Exit(commands.resume(run_id, notify))
+    places = places_of(notify)
     known = _known_run(run_id)
     runbook = parameters.describe(known["runbook"])
     values = _agreed(runbook, known["parameters"], _texts(parameter), f"Run {run_id}")
-    raise typer.Exit(_launch(runbook, _with_control(runbook, values, known["mode"], approve, ""), run_id))
+    raise typer.Exit(_launch(runbook, _with_control(runbook, values, known["mode"], approve, ""), run_id, notify=places))
 
 
 @app.command()
@@ -249,8 +253,8 @@ def _cloud_of(run_id: str, shared: bool) -> contextlib.AbstractContextManager[No
     return rehearsal.at(None if shared else store.runs_directory().resolve() / run_id)
 
 
-def _launch(runbook: Runbook, values: dict[str, Any], run_id: str, mode: str = "") -> int:
-    """Execute one run, with its local cloud in a rehearsal; prints where its files are; returns its exit code."""
+def _launch(runbook: Runbook, values: dict[str, Any], run_id: str, mode: str = "", notify: Sequence[str] = ()) -> int:
+    """Execute one run, with its local cloud in a rehearsal; prints where its files are, tells those of `notify`; returns its exit code."""
     from helpers.runbook import analysis, store
     from helpers.runbook.execute import execute
 
@@ -272,6 +276,10 @@ def _launch(runbook: Runbook, values: dict[str, Any], run_id: str, mode: str = "
             refuse_if_stale(runbook.path, values, directory)
         outcome = execute(runbook.path, values, run_directory=directory)
     _tell(runbook, outcome)
+    if notify:
+        from helpers.fleet.notify import Message, announce, event_of
+
+        announce(notify, Message(run_id, event_of(mode, outcome.exit_code), mode, {outcome.status: 1}, outcome.exit_code, runbook=runbook.name))
     return outcome.exit_code
 
 

@@ -42,7 +42,7 @@ def fleet(
     earlier = [one for one in (plan, retry_failed, resume) if one]
     _refuse_contradictions(file, mode, run_id, plan, earlier)
     asked = (max_concurrency, max_errors, canary, waves)
-    places = _places(notify)
+    places = places_of(notify)
     if earlier:
         with _loaded(earlier[0]) as kept:
             mode = "apply" if plan else mode or kept.mode
@@ -60,11 +60,12 @@ def fleet(
         raise typer.Exit(run(kept, mode, targets, limits, cold=cold, notify=places))
 
 
-def resume(fleet_id: str) -> int:
+def resume(fleet_id: str, notify: list[str] | None = None) -> int:
     """Go on with a fleet run, as `runbook resume` is asked to; returns its exit code."""
+    places = places_of(notify)
     with _loaded(fleet_id) as kept:
         targets = [one.target for one in kept.outcomes() if _wanted(one, False)]
-        return _run_earlier(kept, kept.mode, targets, _limits(kept.mode, "", "", "", ""), "", False)
+        return _run_earlier(kept, kept.mode, targets, _limits(kept.mode, "", "", "", ""), "", False, places)
 
 
 def _loaded(fleet_id: str) -> closing[Record]:
@@ -83,6 +84,7 @@ def _run_earlier(kept: Record, mode: str, targets: Sequence[Target], limits: Lim
             approval.approve(kept, approval.planned(kept), approve or _typed(kept), user())
         except approval.FleetNotApproved as error:
             print(f"runbook: {error}", file=sys.stderr)
+            _announce(kept, mode, store.NOT_APPROVED, places)
             return store.NOT_APPROVED
     return run(kept, mode, targets, limits, cold=cold, notify=places)
 
@@ -115,13 +117,16 @@ def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, c
     capacity.write(kept)
     report.write(kept, facts)
     _tell(kept, outcomes, running.stopped, code, facts)
-    if notify:
-        from helpers.fleet.notify import Message, event_of, tell
-
-        message = Message(kept.id, event_of(mode, code), mode, dict(Counter(one.status for one in outcomes)), code, running.stopped)
-        for fault in tell(notify, message):
-            print(f"runbook: {fault}", file=sys.stderr)
+    _announce(kept, mode, code, notify, running.stopped)
     return code
+
+
+def _announce(kept: Record, mode: str, code: int, places: Sequence[str], stopped: str = "") -> None:
+    """Tell those who want to know how the fleet stands."""
+    if places:
+        from helpers.fleet.notify import Message, announce, event_of
+
+        announce(places, Message(kept.id, event_of(mode, code), mode, dict(Counter(one.status for one in kept.outcomes(mode))), code, stopped))
 
 
 def _tell(kept: Record, outcomes: Sequence[Outcome], stopped: str, code: int, facts: str) -> None:
@@ -227,7 +232,7 @@ def _wanted(outcome: Outcome, failed: bool) -> bool:
     return not outcome.good and outcome.status not in open_ones if failed else outcome.status in open_ones
 
 
-def _places(notify: list[str] | None) -> tuple[str, ...]:
+def places_of(notify: list[str] | None) -> tuple[str, ...]:
     """Whom to tell, looked at before anything runs."""
     if not notify:
         return ()

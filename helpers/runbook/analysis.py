@@ -11,15 +11,14 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import nbformat
-from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell
+from typing import TYPE_CHECKING, Any
 
 from helpers.aws import capacity
 from helpers.runbook import store
 from helpers.runbook.parameters import Parameter
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
 MODE = "read"  # in the history of runs, where a runbook has rehearse, plan or apply
@@ -35,6 +34,8 @@ def record(path: Path, values: Mapping[str, Any], directory: Path, began: float,
     status = "failed" if fault else "done"
     told = {"runbook": path.stem, "run_id": directory.name, "mode": MODE, "parameters": dict(values)}
     result = {**told, "status": status, "exit_code": store.EXIT_CODES[status], "error": fault, "started": began, "ended": time.time(), "steps": [], "calls": [], "metrics": {}}
+    import nbformat  # `execute` has imported it by now, without what it would compile
+
     notebook = nbformat.read(directory / "output.ipynb", as_version=4)
     result["capacity"] = [] if fault else [row for cell in notebook.cells for row in capacity.read(cell.get("outputs", ()))]
     store.write_json(directory / "run.json", {**told, "created": began})
@@ -46,6 +47,7 @@ def record(path: Path, values: Mapping[str, Any], directory: Path, began: float,
 def _page(notebook: NotebookNode, result: Mapping[str, Any]) -> str:
     """The executed notebook as one HTML page without its code, which loads nothing from elsewhere, under a line that says what it was run with."""
     from nbconvert.exporters import HTMLExporter  # it takes a second to import, and most runs need no page
+    from nbformat.v4 import new_markdown_cell
 
     exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
     title = next((cell.source.splitlines()[0].lstrip("# ") for cell in notebook.cells if cell.cell_type == "markdown"), result["runbook"])
