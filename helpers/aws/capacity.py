@@ -107,10 +107,11 @@ class Rows:
         self.rows = sorted(rows, key=Row.order)
 
     def table(self) -> pd.DataFrame:
-        """A row a resource, the most urgent first."""
+        """A row a resource, the most urgent first; of one resource its findings below each other, which a printed page has room for."""
         import pandas as pd
 
-        return pd.DataFrame([self._row(one) for one in self.rows])
+        told = [self._row(one) for one in self.rows]
+        return pd.DataFrame(list(told[0].items())[1:], columns=["resource", self.rows[0].resource]) if len(told) == 1 else pd.DataFrame(told)
 
     def _row(self, one: Row) -> dict[str, str]:
         return {
