@@ -36,7 +36,7 @@ def fleet(
     notify: Annotated[list[str] | None, typer.Option(metavar="WHERE", help="Tell an SNS topic or an event bus (ARN), or slack, when it waits for approval, fails or ends. Repeat.")] = None,
     cold: Annotated[bool, typer.Option("--cold", help="A new process for each kernel instead of a fork of a warm one.")] = False,
 ) -> None:
-    """Run a runbook over many accounts, regions and resources: canary, waves, limits, one report."""
+    """Run runbooks and analyses over many accounts, regions and resources: canary, waves, limits, one report; of analyses one capacity report."""
     from helpers.fleet import record
 
     earlier = [one for one in (plan, retry_failed, resume) if one]

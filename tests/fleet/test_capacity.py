@@ -7,6 +7,7 @@ import io
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import pytest
 from helpers.aws import capacity as rows
 from helpers.aws.capacity import AT_LIMIT, FITS, NO_ADVICE, RUNS_OUT, SAVES, Row
 from helpers.fleet import capacity, record
-from helpers.fleet.file import Entry, read
-from helpers.fleet.targets import resolve
+from helpers.fleet.file import Entry, Fault, read
+from helpers.fleet.launch import Kernels, launcher
+from helpers.fleet.targets import Target, resolve
 from helpers.runbook import store
+from helpers.runbook.execute import ExecutionResult
 
 GROUP = Row(
     "ElastiCache", "sessions", RUNS_OUT, "2 × cache.r6g.large", "take cache.r6g.xlarge", account="012345678901", region="eu-west-1", limit="memory", measured=9.3, allowance=9.8, unit="GiB",
@@ -106,6 +109,28 @@ def test_an_analysis_of_an_account_looks_at_it_and_not_at_its_sample():
     (target,), faults = resolve([entry], "read")
     assert not faults and target.reads_only and target.mode_in("plan") == "read" and target.mode_in("rehearse") == "rehearse"
     assert target.values == {"sample": False, "replication_group": "orders", "expected_account": "012345678901", "role_arn": "arn:aws:iam::012345678901:role/ops", "region": "eu-west-1"}
+
+
+def test_a_query_finds_what_analyses_look_at(tmp_path, monkeypatch, runbook):
+    monkeypatch.setattr("helpers.fleet.query.find", lambda query: ([replace(place, resource=name) for place in query.places for name in ("fs-1", "fs-2")], []))
+    asked: list[Target] = []
+    monkeypatch.setattr("helpers.fleet.accounts.unreachable", lambda targets: asked.extend(targets) or [Fault(0, "Nobody is there.")])
+    file = tmp_path / "fleet.yaml"
+    file.write_text("runbook: efs_credits\nquery: {find: file_systems, tag: team=web, in: [{region: eu-west-1}, {region: eu-central-1, profile: ops}]}\n")
+    assert "Nobody is there." in runbook("fleet", file, "--mode", "read").err
+    assert [(one.resource, one.region, one.reads_only) for one in asked] == [(name, region, True) for region in ("eu-west-1", "eu-central-1") for name in ("fs-1", "fs-2")]
+
+
+def test_an_analysis_is_run_without_a_mode_on_a_local_cloud_or_on_the_account(kept, monkeypatch):
+    ran: list[tuple[str, dict]] = []
+
+    def run(where: str) -> Callable[..., ExecutionResult]:
+        return lambda path, values, directory=None, **options: ran.append((where, values)) or ExecutionResult("x", kept.directory, "done", 0)
+
+    monkeypatch.setattr("helpers.fleet.launch.execute", run("account"))
+    for mode in ("rehearse", "read", "plan", "apply"):
+        assert launcher(kept, mode, Kernels(None), run("local cloud"))(kept.targets[0], "f1.001").status == "done"
+    assert ran == [(where, {"name": "one"}) for where in ("local cloud", "account", "account", "account")]
 
 
 @pytest.fixture
