@@ -25,7 +25,7 @@ COLOURS = {AT_LIMIT: "#c62828", RUNS_OUT: "#c62828", "failed": "#c62828", NO_ADV
 DAY_S = 86_400
 STYLE = """<style>
 td.m{white-space:nowrap} td.m,th.m{text-align:right} table.sums{width:auto;break-inside:avoid} table.sums td,table.sums th{padding-right:26px} td.d{min-width:7.5em} .who.k{white-space:nowrap}
-figure{margin:10px 0;break-inside:avoid} figure img{max-width:100%;width:860px} .stale{color:#ef6c00} h2{break-after:avoid} @media print{figure img{width:640px}}
+figure{margin:10px 0;break-inside:avoid} figure img{max-width:100%;width:860px} .stale{color:#ef6c00} h2{break-after:avoid} @media print{figure img{width:720px}}
 </style>"""
 
 
@@ -160,7 +160,9 @@ def _sums(sums: Sequence[Total]) -> str:
         rows.append(("all", str(sum(one.resources for one in some)), currency, money(now), money(then), money(sum(one.saved for one in some)), money(sum(one.more for one in some)), str(unknown) if unknown else ""))
     titles = "".join(f'<th{" class=m" if place else ""}>{name}</th>' for place, name in enumerate(head))
     body = "".join("<tr>" + "".join(f'<td{" class=m" if place else ""}>{html.escape(text)}</td>' for place, text in enumerate(row)) + "</tr>" for row in rows)
-    return f'<table class="sums"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>'
+    unknown = sum(one.unknown for one in sums)
+    note = f'<p class="who">Of {unknown} it is not known what they cost as advised; they count as they are now.</p>' if unknown else ""
+    return f'<table class="sums"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>{note}'
 
 
 def _table(record: Record, findings: Sequence[Finding]) -> str:

@@ -26,7 +26,7 @@ Drawn = tuple[str, bytes] | None  # the title, and a PNG
 
 def draw_days(rows: Sequence[Row]) -> Drawn:
     """P10 to P90 of each resource that may run out, and its P50; None where none does."""
-    known = [one for one in rows if one.p10 and not one.no_day][:MOST]
+    known = sorted((one for one in rows if one.p10 and not one.no_day), key=lambda one: one.p50 or one.p10 or "")[:MOST]
     if not known:
         return None
     begin = min(datetime.fromisoformat(one.p10) for one in known if one.p10)
