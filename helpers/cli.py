@@ -166,7 +166,7 @@ def resume(run_id: RunId, parameter: Parameters = None, approve: Approve = "") -
     """Go on with a run that failed, was stopped at a gate or was killed; what is done is not done again."""
     from helpers.runbook import parameters, store
 
-    if (store.runs_directory() / checked_run_id(run_id) / "fleet.json").exists():
+    if (store.run_directory(checked_run_id(run_id)) / "fleet.json").exists():
         from helpers.fleet import commands
 
         raise typer.Exit(commands.resume(run_id))
@@ -237,7 +237,7 @@ def _cloud_of(run_id: str, shared: bool) -> contextlib.AbstractContextManager[No
     """The local cloud that a rehearsed run is on, or the shared one, for as long as it is used; else the account of the AWS settings."""
     from helpers.runbook import store
 
-    known = store.read_json(store.runs_directory() / checked_run_id(run_id) / "run.json") if run_id else None
+    known = store.read_json(store.run_directory(checked_run_id(run_id)) / "run.json") if run_id else None
     if not shared and (known is None or known["mode"] != "rehearse"):
         return contextlib.nullcontext()
     from helpers.rehearsal import rehearse as rehearsal
@@ -251,7 +251,7 @@ def _launch(runbook: Runbook, values: dict[str, Any], run_id: str, mode: str = "
     from helpers.runbook.execute import execute
 
     run_id = checked_run_id(run_id or store.new_run_id())
-    directory = store.runs_directory().resolve() / run_id
+    directory = store.run_directory(run_id).resolve()
     reads_only = analysis.is_analysis(runbook.parameters)
     if mode and not reads_only:
         values = {**values, "mode": mode}
@@ -389,11 +389,12 @@ def _known_run(run_id: str) -> dict[str, Any]:
     from helpers.aws.errors import RunbookError
     from helpers.runbook import store
 
-    known = store.read_json(store.runs_directory() / checked_run_id(run_id) / "run.json")
-    if known is None and (store.runs_directory() / run_id / "fleet.json").exists():
+    directory = store.run_directory(checked_run_id(run_id))
+    known = store.read_json(directory / "run.json")
+    if known is None and (directory / "fleet.json").exists():
         raise RunbookError(f"{run_id} is a fleet, not a run.", f"Name one of its runs ({run_id}.001, ...): `runbook runs show {run_id}` lists them.")
     if known is None:
-        raise RunbookError(f"There is no run {run_id} in {shown_path(store.runs_directory())}.", "`runbook runs` lists them.")
+        raise RunbookError(f"There is no run {run_id} in {store.name() if store.shared() else shown_path(store.runs_directory())}.", "`runbook runs` lists them.")
     return known
 
 
