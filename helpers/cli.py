@@ -125,13 +125,14 @@ def run(
     mode: Annotated[str, typer.Option(help="rehearse (a local cloud), plan (real account, reads only) or apply.")] = "",
     approve: Approve = "",
     run_id: Annotated[str, typer.Option(help="The run's name; one that exists is resumed. [default: the time]")] = "",
-    plan: Annotated[str, typer.Option(metavar="FILE", help="Apply this saved plan.json, and nothing that differs from it.")] = "",
+    plan: Annotated[str, typer.Option(metavar="FILE", help="Apply this saved plan.json (a path, or an address in S3), and nothing that differs from it.")] = "",
 ) -> None:
     """Run a runbook headless."""
     from helpers.runbook import parameters
 
     runbook = parameters.describe(name)
     texts = _texts(parameter)
+    plan = _fetched(plan)
     _refuse_own(texts, mode=mode, approve=approve, run_id=run_id, plan_file=plan)
     if plan:
         saved = _saved_plan(runbook, plan)
@@ -273,6 +274,8 @@ def _launch(runbook: Runbook, values: dict[str, Any], run_id: str, mode: str = "
 
 def _tell(runbook: Runbook, outcome: ExecutionResult) -> None:
     """The end of a run in a few lines: status, numbers, files, and how to go on."""
+    from helpers.runbook import store
+
     metrics = {name: value for name, value in outcome.result.get("metrics", {}).items() if isinstance(value, int | float | str)}
     print(f"\n{runbook.name}: {outcome.status} (exit code {outcome.exit_code})")
     for name, value in metrics.items():
@@ -280,6 +283,8 @@ def _tell(runbook: Runbook, outcome: ExecutionResult) -> None:
     for file in ("output.ipynb", "report.html", "plan.json", "result.json"):
         if (outcome.directory / file).exists():
             print(f"  {shown_path(outcome.directory / file)}")
+    if place := store.shared():
+        print(f"  {place.address}/{outcome.run_id}")
     sys.stdout.flush()
     if outcome.error:
         print(f"runbook: {outcome.error}", file=sys.stderr)
@@ -324,6 +329,17 @@ def _agreed(runbook: Runbook, known: dict[str, Any], texts: dict[str, str], what
         raise RunbookError(f"{what} has another {', '.join(changed)}.", "Leave -p out, or start a new run.")
     declared = {p.name for p in runbook.parameters}
     return {name: value for name, value in known.items() if name in declared}
+
+
+def _fetched(plan: str) -> str:
+    """The path of a saved plan; one in the shared store, named by its address, is fetched."""
+    from helpers.runbook import store
+
+    place = store.shared()
+    if place is None or not plan.startswith(f"{place.address}/"):
+        return plan
+    run_id, _, name = plan.removeprefix(f"{place.address}/").rpartition("/")
+    return str(store.run_directory(checked_run_id(run_id)) / name)
 
 
 def _saved_plan(runbook: Runbook, file: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a run, or of a file of it: what a listing says must not lead out of the folder
 PIECE = re.compile(r"journal/(\d{8})(-all)?\.json")  # of a journal: what was added, or all of it up to there
 LEASE = "lease.json"
-SMALL = {"run.json", "result.json", "fleet.json"}  # what a list of runs is made of, beside the journals
+SMALL = {"run.json", "result.json", "fleet.json", "journal.jsonl", LEASE}  # what a list of runs is made of, beside the pieces of journals
 OF_THIS_MACHINE = {"rehearsal.json", LEASE}  # not put: where a local cloud runs; a lease is its holder's
 WITH_THE_RUN = {"output.ipynb"}  # put when a run ends, and not after every cell
 LOGS = ("journal.jsonl", "calls.jsonl")  # of an apply these are put piece by piece
@@ -152,7 +152,7 @@ class SharedStore:
             if found:
                 if (int(found[1]) > whole or found[2] and int(found[1]) == whole) and not (self.folder / run_id / name).exists():
                     wanted.append(name)
-            elif name == LEASE and (self.folder / run_id / name).exists() or (not small or name in SMALL | {LEASE, *LOGS}) and self._known(run_id, name)[0] != one.etag:
+            elif name == LEASE and (self.folder / run_id / name).exists() or (not small or name in SMALL) and self._known(run_id, name)[0] != one.etag:
                 wanted.append(name)
         return wanted
 
@@ -201,12 +201,12 @@ class SharedStore:
 
     def unrolled(self, run_id: str) -> dict[str, list[str]]:
         """The lines of the two logs that the pieces of a run's journal make. Raises `RunbookError` where a piece is missing."""
-        found = sorted((int(match[1]), not match[2], path) for path in (self.folder / run_id / "journal").glob("*.json") if (match := PIECE.fullmatch(f"journal/{path.name}")))
-        first = max((place for place, (_, added, _) in enumerate(found) if not added), default=0)
+        found = sorted((int(match[1]), bool(match[2]), path) for path in (self.folder / run_id / "journal").glob("*.json") if (match := PIECE.fullmatch(f"journal/{path.name}")))
+        first = max((place for place, (_, whole, _) in enumerate(found) if whole), default=0)
         lines: dict[str, list[str]] = {name: [] for name in LOGS}
         expected = None
-        for number, added, path in found[first:]:
-            if added and number != (expected or 1):
+        for number, whole, path in found[first:]:
+            if not whole and number != (expected or 1):
                 raise RunbookError(f"Entry {expected or 1} of the journal of run {run_id} is missing in {self.address}, so what the run did is not known.", "Restore the object; do not go on without it.")
             expected = number + 1
             for name, entries in json.loads(path.read_text(encoding="utf-8"))["lines"].items():
