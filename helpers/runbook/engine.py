@@ -101,6 +101,13 @@ class Run:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._remember_parameters()
         self.journal = Journal(self.directory / "journal.jsonl", read_only=self.mode == "plan", shared=self.mode == "apply")
+        try:
+            self._begin()
+        except BaseException:
+            self._close()  # else this process would hold the run, and could not try again
+            raise
+
+    def _begin(self) -> None:
         self._earlier_calls = self._read_calls()
         if self.mode == "rehearse":
             self._enter_local_cloud()

@@ -45,6 +45,7 @@ LEASE = "lease.json"
 SMALL = {"run.json", "result.json", "fleet.json", "journal.jsonl", LEASE}  # what a list of runs is made of, beside the pieces of journals
 OF_THIS_MACHINE = {"rehearsal.json", LEASE}  # not put: where a local cloud runs; a lease is its holder's
 WITH_THE_RUN = {"output.ipynb"}  # put when a run ends, and not after every cell
+ARTEFACTS = {".csv", ".html", ".ipynb", ".json", ".jsonl", ".parquet", ".pdf", ".png", ".svg", ".txt"}  # put with it; not what else lies in its folder
 LOGS = ("journal.jsonl", "calls.jsonl")  # of an apply these are put piece by piece
 AT_ONCE = 16
 SETTINGS = Config(
@@ -253,7 +254,7 @@ class SharedStore:
         pieces = (directory / "journal").is_dir() and any((directory / "journal").iterdir())
         for path in sorted(directory.iterdir()):
             name = path.name
-            if not path.is_file() or not NAME.fullmatch(name) or name in OF_THIS_MACHINE or pieces and name in LOGS:
+            if path.suffix not in ARTEFACTS or not path.is_file() or not NAME.fullmatch(name) or name in OF_THIS_MACHINE or pieces and name in LOGS:
                 continue
             if self._known(directory.name, name)[1:] != _stamp(path):
                 self.put(path)

@@ -30,7 +30,7 @@ from helpers.fleet import history as fleet_history
 from helpers.fleet import record
 from helpers.fleet.targets import Target
 from helpers.rehearsal import cloud as clouds
-from helpers.runbook import engine, history, lease, shared_store, store
+from helpers.runbook import engine, history, lease, rollback, shared_run, shared_store, store
 from helpers.runbook import parameters as schema
 from helpers.runbook.journal import Journal
 
@@ -65,10 +65,20 @@ LEDGER: list[str] = []
 _names = itertools.count(1)
 
 
-@effect(undo="It stays.")
+@effect()
 def write_down(line: str) -> str:
     act("ledger", "Append", line, lambda: LEDGER.append(line))
     return line
+
+
+def put_back(line: str) -> None:
+    """Put it back."""
+    LEDGER.append(f"no {line}")
+
+
+@effect(undo=put_back)
+def erase(line: str) -> None:
+    act("ledger", "Append", line, lambda: LEDGER.append(line))
 
 
 @pytest.fixture(scope="module")
@@ -371,7 +381,48 @@ def test_the_run_of_a_process_of_this_machine_that_died_is_free_at_once(house, m
     run = house.begin()
     died(run)
     house.machine("a")
-    house.begin(run_id=run.id).finish()
+    for _ in range(2):  # the second finds the journal in pieces and as a whole
+        again = house.begin(run_id=run.id)
+        with again.step("1 Write"):
+            write_down("one"), write_down("two"), write_down("three")
+        again.finish()
+    assert LEDGER == ["one", "two", "three"]
+
+
+def test_of_many_machines_that_take_a_run_at_once_one_has_it(house, monkeypatch):
+    monkeypatch.setenv("RUNBOOK_LEASE_S", "6")
+    address, had, told = os.environ["RUNBOOK_RUNS"], [], []
+    places = [house.machine(f"m{number}") or shared_store.opened(address) for number in range(5)]
+
+    def take(place: shared_store.SharedStore) -> None:
+        try:
+            had.append(shared_run.SharedRun(place, "r1"))
+        except RunbookError as error:
+            told.append(str(error))
+
+    threads = [threading.Thread(target=take, args=(place,)) for place in places]
+    [one.start() for one in threads], [one.join() for one in threads]
+    assert len(had) == 1 and len(told) == 4 and all("Run r1 is being run by" in one for one in told)
+    had[0].close()
+
+
+def test_a_run_is_taken_back_on_another_machine(house):
+    run = house.begin()
+    with run.step("1 Write"):
+        write_down("one"), erase("two")
+    run.finish()
+    house.machine("b")
+    back = rollback(run.id, approve="rollback")
+    assert (back.status, LEDGER) == ("rolled back", ["one", "two", "no two"])
+    house.machine("c")
+    assert history.past(store.run_directory(run.id)).status == "rolled back"
+
+
+def test_a_run_that_could_not_begin_is_not_held(house):
+    with pytest.raises(RunbookError, match="holds no plan"):
+        house.begin(run_id="r1", plan_file=str(house.folder / "none.json"))
+    house.machine("b")
+    house.begin(run_id="r1").finish()
 
 
 def test_a_lease_is_renewed_while_its_process_lives(house, monkeypatch):
