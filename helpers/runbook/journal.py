@@ -16,7 +16,7 @@ except ImportError:  # pragma: no cover - the product runs on Linux and macOS
 
 from helpers.aws.errors import RunbookError
 from helpers.runbook import store
-from helpers.runbook.redact import redact
+from helpers.runbook.redact import redact_data
 
 CAN_WAIT = {"step", "card", "metrics"}  # a resumed run writes these again: they go to S3 with the next entry that others must know of
 BEGINS = {"started", "intent", "gate", "approved", "begin"}  # nothing follows from these before they are in S3
@@ -47,7 +47,7 @@ class Journal:
         What begins something is put into S3 first. What has happened is on disk first: it is not lost where S3 cannot be reached.
         """
         entry = {"at": time.time(), "type": type, **fields}
-        masked = _masked(entry)
+        masked = redact_data(entry)
         with self._lock:
             if self._shared is not None and type in BEGINS:
                 self._shared.add(self.path.name, masked, wait=True, begins=True)
@@ -62,7 +62,7 @@ class Journal:
 
     def log_call(self, call: dict[str, Any], *, wait: bool) -> None:
         """Append a call to calls.jsonl; `wait` until it is in S3, where the run is there."""
-        call = _masked(call)
+        call = redact_data(call)
         with self._lock:
             with open(self.path.with_name(CALLS), "a", encoding="utf-8", opener=_private) as file:
                 file.write(store.line_of(call))
@@ -111,15 +111,6 @@ def _read(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             raise RunbookError(f"Line {number} of {path} is damaged, so what the run did is not known.", "Mend the line from a copy; do not go on without it.") from error
     return entries
-
-
-def _masked(value: Any) -> Any:
-    """The value with secrets masked in its texts, before JSON escapes them."""
-    if isinstance(value, dict):
-        return {name: _masked(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_masked(item) for item in value]
-    return redact(value) if isinstance(value, str) else value
 
 
 def _private(path: str, flags: int) -> int:

@@ -94,16 +94,13 @@ class SharedRun:
         """Put what still waits, and let others have the run at once."""
         with self._lock:
             try:
-                if not self.fault:
-                    if self._waiting:
+                with self._held:
+                    if self._waiting and not self.fault:
                         self._flush()
-                    if self._number >= self._whole + WORTH_IT:
+                    if self._number >= self._whole + WORTH_IT and not self.fault:
                         self._put_whole()
-                self._held.close()
             except RunbookError as error:  # all that others must know is there, and a lease runs out
                 print(f"runbook: {error}", file=sys.stderr)
-            finally:
-                self._held.close()
 
     def _forget(self, entry: dict[str, Any]) -> None:
         """What was not begun must not be told later."""
@@ -142,7 +139,10 @@ class SharedRun:
     def _was_mine(self) -> bool:
         """True where the number was taken by a put of this very process that seemed to have failed: what it holds waits no longer."""
         name = f"journal/{self._number + 1:08d}.json"
-        data, _, _ = self._store.read(self._run_id, name)
+        try:
+            data, _, _ = self._store.read(self._run_id, name)
+        except KeyError:
+            return False
         there = json.loads(data)
         if there["writer"] != self._writer:
             return False

@@ -32,7 +32,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from helpers.aws import calls
 from helpers.aws.errors import RunbookError, error_code, explain
-from helpers.runbook.redact import hide, redact
+from helpers.runbook.redact import hide, redact, redact_data
 from helpers.runbook.store import line_of
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class SharedStore:
         owner = self.owned.get(run_id)
         if run_id in self.left or owner is not None and owner.fault:
             return  # what could not be put is put when the run ends, or is gone on with
-        stamp, data = _stamp(path), _masked(path.read_bytes())
+        stamp, data = _stamp(path), _redacted(name, path.read_bytes())
         known = "" if new else self._known(run_id, name)[0]
         try:
             try:
@@ -390,12 +390,18 @@ def _stamp(path: Path) -> tuple[int, int]:
     return told.st_mtime_ns, told.st_size
 
 
-def _masked(data: bytes) -> bytes:
-    """The bytes with secrets masked once more, where they are text."""
+def _redacted(name: str, data: bytes) -> bytes:
+    """The content of a file with secrets masked once more, where it is text."""
     try:
-        return redact(data.decode()).encode()
+        text = redact(data.decode())
     except UnicodeDecodeError:
         return data
+    if name.endswith(".json"):
+        try:
+            json.loads(text)
+        except ValueError:  # a mask that took half of an escaped quotation mark with it
+            text = json.dumps(redact_data(json.loads(data)), ensure_ascii=False)
+    return text.encode()
 
 
 def _server_time(answer: Mapping[str, Any]) -> datetime:

@@ -204,12 +204,12 @@ def test_of_many_conditional_writes_at_once_one_succeeds(house):
 # -- an apply ------------------------------------------------------------------------------------------
 
 
-def test_a_run_begun_on_one_machine_is_gone_on_with_on_another_and_every_effect_happens_once(house, monkeypatch):
-    monkeypatch.setenv("RUNBOOK_LEASE_S", "1")
+def test_a_run_begun_on_one_machine_is_gone_on_with_on_another_and_every_effect_happens_once(house):
     first = house.begin()
     with first.step("1 Write"):
         write_down("one")
     died(first)
+    house.ended_elsewhere(first.id)
     house.machine("b")
     again = house.begin(run_id=first.id)
     assert again.directory != first.directory and stat.S_IMODE(again.directory.parent.stat().st_mode) == 0o700
@@ -337,6 +337,13 @@ def test_no_secret_reaches_s3(house, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "rehearsal")
     objects = house.objects()
     assert len(objects) > 5 and not [key for key, body in objects.items() if SECRET.encode() in body]
+
+
+def test_what_is_masked_on_the_way_to_s3_is_still_json(house):
+    run = house.begin()
+    store.write_json(run.directory / "more.json", {"error": 'It said password=hunter22"x and no more.'})
+    kept = house.objects()[f"team/{run.id}/more.json"]
+    assert json.loads(kept)["error"].startswith("It said password=(secret)") and b"hunter22" not in kept
 
 
 # -- who goes on ------------------------------------------------------------------------------------
@@ -481,12 +488,12 @@ def test_a_listing_cannot_lead_out_of_the_folder(house):
     assert not [path for path in house.folder.rglob("*") if path.name in {"evil", "x.json", "r1"}]
 
 
-def test_a_journal_with_a_gap_is_refused(house, monkeypatch):
-    monkeypatch.setenv("RUNBOOK_LEASE_S", "1")
+def test_a_journal_with_a_gap_is_refused(house):
     run = house.begin()
     with run.step("1 Write"):
         write_down("one")
     died(run)
+    house.ended_elsewhere(run.id)
     house.s3.delete_object(Bucket=house.bucket, Key=f"team/{run.id}/journal/00000002.json")
     house.machine("b")
     with pytest.raises(RunbookError, match="Entry 2 of the journal"):
