@@ -224,7 +224,8 @@ class SharedStore:
     def put(self, path: Path, *, new: bool = False) -> None:
         """Put a file of a run into S3. Raises `RunbookError` where another machine has changed it, or, with `new`, where it is there already.
 
-        Of a run that this process holds the lease of, its own file holds. No ACL and no encryption are asked for: objects are private
+        Of a run that this process holds the lease of, its own file holds. Every write has a condition, so a bucket may demand one
+        (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html). No ACL and no encryption are asked for: objects are private
         and encrypted as the bucket says (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-encryption.html).
         """
         run_id, name = path.parent.name, path.name
@@ -242,7 +243,7 @@ class SharedStore:
                 if owner is None:
                     raise RunbookError(f"{name} of run {run_id} was changed by another machine: it was left as it is.", "`runbook runs show` says what was done.") from error
                 owner.check()
-                etag = self.write(run_id, name, data)
+                etag = self.write(run_id, name, data, IfMatch=self.read(run_id, name)[1])
         except RunbookError as error:
             if owner is not None:
                 owner.fault = owner.fault or error
