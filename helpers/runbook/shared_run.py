@@ -124,7 +124,8 @@ class SharedRun:
     def _put_whole(self) -> None:
         """All of the journal in one object more, so that it can be read with one request."""
         lines = {name: [json.loads(line) for line in found] for name, found in self._store.unrolled(self._run_id).items()}
-        self._put(f"journal/{self._number:08d}-all.json", lines)
+        with contextlib.suppress(Changed):  # it is there
+            self._put(f"journal/{self._number:08d}-all.json", lines)
 
     def _put(self, name: str, lines: dict[str, list[dict[str, Any]]]) -> None:
         data = json.dumps({"writer": self._writer, "lines": lines}, ensure_ascii=False, default=str).encode()

@@ -19,7 +19,6 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -57,15 +56,6 @@ POLICY = "The caller needs s3:ListBucket on the bucket, and s3:GetObject and s3:
 
 class Changed(Exception):
     """The condition of a write does not hold: somebody else has written the object."""
-
-
-@dataclass(frozen=True)
-class Listed:
-    """An object of a run: its ETag, its size in bytes, and how many seconds ago it was written by the clock of S3."""
-
-    etag: str
-    size: int
-    age_s: float
 
 
 @functools.cache
@@ -107,18 +97,17 @@ class SharedStore:
         self._bring(self.listed(), small=True)
         return self.folder
 
-    def listed(self, start: str = "") -> dict[str, dict[str, Listed]]:
-        """What there is of the runs whose names begin so: run -> file -> object."""
-        found: dict[str, dict[str, Listed]] = {}
+    def listed(self, start: str = "") -> dict[str, dict[str, str]]:
+        """What there is of the runs whose names begin so: run -> file -> ETag."""
+        found: dict[str, dict[str, str]] = {}
         request = {"Bucket": self.bucket, "Prefix": self.prefix + start}
         while True:
             with self.told("list"):
                 page = self._client.list_objects_v2(**request)
-            now = _server_time(page)
             for one in page.get("Contents", []):
                 run_id, _, name = one["Key"][len(self.prefix) :].partition("/")
                 if NAME.fullmatch(run_id) and (NAME.fullmatch(name) or PIECE.fullmatch(name)):
-                    found.setdefault(run_id, {})[name] = Listed(one["ETag"], one["Size"], (now - one["LastModified"]).total_seconds())
+                    found.setdefault(run_id, {})[name] = one["ETag"]
             if not page.get("IsTruncated"):
                 return found
             request["ContinuationToken"] = page["NextContinuationToken"]
@@ -127,37 +116,43 @@ class SharedStore:
         """Fetch the files of a run that this process has taken; returns the numbers of its journal's pieces."""
         files = self.listed(f"{run_id}/").get(run_id, {})
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            self._bring_one(run_id, files, self._stale(run_id, files, small=False), pool)
+            self._bring_one(run_id, self._stale(run_id, files, small=False), pool)
         self._unroll(self.folder / run_id)
-        return sorted({int(found[1]) for name in files if (found := PIECE.fullmatch(name))})
+        return _numbers(files)
 
-    def _bring(self, runs: Mapping[str, Mapping[str, Listed]], *, small: bool) -> None:
+    def is_behind(self, run_id: str) -> bool:
+        """True where the journal in S3 has what is not here: another machine has gone on with the run."""
+        here = [path.relative_to(self.folder / run_id).as_posix() for path in (self.folder / run_id).glob("journal/*.json")]
+        return max(_numbers(self.listed(f"{run_id}/").get(run_id, {})), default=0) > max(_numbers(here), default=0)
+
+    def _bring(self, runs: Mapping[str, Mapping[str, str]], *, small: bool) -> None:
         """Fetch what is new of these runs; of one that a process of this machine goes on with nothing, because its files here are the newest."""
-        with ThreadPoolExecutor(AT_ONCE) as pool, ThreadPoolExecutor(AT_ONCE) as files_pool:
+        with ThreadPoolExecutor(AT_ONCE) as pool, ThreadPoolExecutor(AT_ONCE) as of_files:
+
             def one(run_id: str) -> None:
                 stale = self._stale(run_id, runs[run_id], small=small)
                 if stale:
                     with self.alone(run_id) as free:
                         if free:
-                            self._bring_one(run_id, runs[run_id], stale, files_pool)
+                            self._bring_one(run_id, stale, of_files)
 
             list(pool.map(one, runs))
 
-    def _stale(self, run_id: str, files: Mapping[str, Listed], *, small: bool) -> list[str]:
+    def _stale(self, run_id: str, files: Mapping[str, str], *, small: bool) -> list[str]:
         """The files of a run that are not here as they are in S3."""
         pieces = {name: PIECE.fullmatch(name) for name in files}
         whole = max((int(found[1]) for found in pieces.values() if found and found[2]), default=0)
         wanted = []
-        for name, one in files.items():
+        for name, etag in files.items():
             found = pieces[name]
             if found:
                 if (int(found[1]) > whole or found[2] and int(found[1]) == whole) and not (self.folder / run_id / name).exists():
                     wanted.append(name)
-            elif name == LEASE and (self.folder / run_id / name).exists() or (not small or name in SMALL) and self._known(run_id, name)[0] != one.etag:
+            elif name == LEASE and (self.folder / run_id / name).exists() or (not small or name in SMALL) and self._known(run_id, name)[0] != etag:
                 wanted.append(name)
         return wanted
 
-    def _bring_one(self, run_id: str, files: Mapping[str, Listed], names: Iterable[str], pool: ThreadPoolExecutor) -> None:
+    def _bring_one(self, run_id: str, names: Iterable[str], pool: ThreadPoolExecutor) -> None:
         directory = self.folder / run_id
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -360,6 +355,11 @@ def _folder(endpoint: str, bucket: str, prefix: str) -> Path:
         one.mkdir(parents=True, exist_ok=True, mode=0o700)
         one.chmod(0o700)
     return folder.resolve()
+
+
+def _numbers(names: Iterable[str]) -> list[int]:
+    """The numbers of the pieces of a journal among these files."""
+    return sorted({int(found[1]) for name in names if (found := PIECE.fullmatch(name))})
 
 
 def _identity(folder: Path) -> str:

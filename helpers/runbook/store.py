@@ -71,7 +71,11 @@ def shared_with(directory: Path) -> SharedStore | None:
 
 def is_held(directory: Path) -> bool | None:
     """Whether a process somewhere goes on with a run in S3, as it was when it was fetched; None for a run in a folder."""
-    return (directory / "lease.json").exists() if shared_with(directory) else None
+    place = shared_with(directory)
+    if place is None:
+        return None
+    with place.alone(directory.name) as free:
+        return not free or (directory / "lease.json").exists()
 
 
 def take(directory: Path) -> SharedRun | None:
@@ -98,6 +102,9 @@ def published(directory: Path, *, after_its_kernel: bool = False) -> Iterator[No
 
     try:
         held = SharedRun(place, directory.name, journal=False)
+        if after_its_kernel and place.is_behind(directory.name):
+            held.close()
+            raise RunbookError(f"Another machine has gone on with run {directory.name}.", "`runbook runs show` says how far it is.")
     except RunbookError as error:
         if not after_its_kernel:
             raise

@@ -273,6 +273,9 @@ def test_a_machine_that_was_thought_dead_sends_nothing_once_another_has_gone_on(
     with fast.step("2 Write"):
         write_down("two")
     fast.finish()
+    house.machine("a")
+    with store.published(slow.directory, after_its_kernel=True):
+        store.write_json(slow.directory / "result.json", {"status": "in doubt"})
     assert LEDGER == ["one", "two"] and json.loads(house.objects()[f"team/{slow.id}/result.json"])["status"] == "done"
 
 
@@ -445,6 +448,7 @@ def test_a_lease_is_renewed_while_its_process_lives(house, monkeypatch):
 
 def test_a_run_that_runs_elsewhere_is_not_called_cut_short(house):
     run = house.begin()
+    assert [one.status for one in history.runs()] == ["running"]
     house.machine("b")
     assert [one.status for one in history.runs()] == ["running"]
     died(run)
