@@ -75,7 +75,7 @@ def run(task: Task, rehearse: Rehearse | None = None) -> Ended:
     try:
         _say_where(task)
         with _adopted(task.settings, task.run_id):
-            directory = store.runs_directory().resolve() / task.run_id
+            directory = store.run_directory(task.run_id).resolve()
             ended = _ended_before(task, directory)
             if ended is None:
                 wait_until_free(directory)
@@ -113,6 +113,9 @@ def wait_until_free(directory: Path, patience_s: float = HELD_S) -> None:
     Raises `RunbookError` where it is held for longer than `patience_s` seconds.
     """
     end = time.monotonic() + patience_s
+    while store.is_held(directory) and time.monotonic() < end:  # in S3, where a lease tells it
+        time.sleep(1)
+        store.run_directory(directory.name)
     while (directory / "journal.jsonl").exists():
         try:
             return Journal(directory / "journal.jsonl").close()
@@ -247,7 +250,10 @@ def _version(package: str) -> str:
 
 
 def _nonce(folder: Path) -> str:
-    """What the coordinator wrote there; empty where that is not seen, or nothing can be written beside it."""
+    """What the coordinator wrote there; empty where that is not seen, or nothing can be written beside it. Runs in S3: the address, which can be listed."""
+    if place := store.shared():
+        place.listed(folder.name)
+        return place.address
     try:
         store.write_json(folder / f"{platform.node()}-{os.getpid()}.json", "seen")
         return store.read_json(folder / NONCE) or ""
