@@ -64,9 +64,9 @@ def every_run() -> Path:
 
 
 def shared_with(directory: Path) -> SharedStore | None:
-    """The store in S3 that a run's folder stands for; None for any other folder."""
+    """The store in S3 that a run's folder stands for; None for any other folder, such as one whose name begins with a dot."""
     place = shared()
-    return place if place and directory.resolve().parent == place.folder else None
+    return place if place and directory.resolve().parent == place.folder and not directory.name.startswith(".") else None
 
 
 def is_held(directory: Path) -> bool | None:
