@@ -126,7 +126,7 @@ def run(
     mode: Annotated[str, typer.Option(help="rehearse (a local cloud), plan (real account, reads only) or apply.")] = "",
     approve: Approve = "",
     run_id: Annotated[str, typer.Option(help="The run's name; one that exists is resumed. [default: the time]")] = "",
-    plan: Annotated[str, typer.Option(metavar="FILE", help="Apply this saved plan.json, and nothing that differs from it.")] = "",
+    plan: Annotated[str, typer.Option(metavar="FILE", help="Apply this saved plan.json (a path, or an address in S3), and nothing that differs from it.")] = "",
     notify: Notify = None,
 ) -> None:
     """Run a runbook headless."""
@@ -136,6 +136,7 @@ def run(
 
     runbook = parameters.describe(name)
     texts = _texts(parameter)
+    plan = _fetched(plan)
     _refuse_own(texts, mode=mode, approve=approve, run_id=run_id, plan_file=plan)
     if plan:
         saved = _saved_plan(runbook, plan)
@@ -245,7 +246,7 @@ def _cloud_of(run_id: str, shared: bool) -> contextlib.AbstractContextManager[No
     """The local cloud that a rehearsed run is on, or the shared one, for as long as it is used; else the account of the AWS settings."""
     from helpers.runbook import store
 
-    known = store.read_json(store.runs_directory() / checked_run_id(run_id) / "run.json") if run_id else None
+    known = store.read_json(store.run_directory(checked_run_id(run_id)) / "run.json") if run_id else None
     if not shared and (known is None or known["mode"] != "rehearse"):
         return contextlib.nullcontext()
     from helpers.rehearsal import rehearse as rehearsal
@@ -259,7 +260,7 @@ def _launch(runbook: Runbook, values: dict[str, Any], run_id: str, mode: str = "
     from helpers.runbook.execute import execute
 
     run_id = checked_run_id(run_id or store.new_run_id())
-    directory = store.runs_directory().resolve() / run_id
+    directory = store.run_directory(run_id).resolve()
     reads_only = analysis.is_analysis(runbook.parameters)
     if mode and not reads_only:
         values = {**values, "mode": mode}
@@ -285,6 +286,8 @@ def _launch(runbook: Runbook, values: dict[str, Any], run_id: str, mode: str = "
 
 def _tell(runbook: Runbook, outcome: ExecutionResult) -> None:
     """The end of a run in a few lines: status, numbers, files, and how to go on."""
+    from helpers.runbook import store
+
     metrics = {name: value for name, value in outcome.result.get("metrics", {}).items() if isinstance(value, int | float | str)}
     print(f"\n{runbook.name}: {outcome.status} (exit code {outcome.exit_code})")
     for name, value in metrics.items():
@@ -292,6 +295,8 @@ def _tell(runbook: Runbook, outcome: ExecutionResult) -> None:
     for file in ("output.ipynb", "report.html", "plan.json", "result.json"):
         if (outcome.directory / file).exists():
             print(f"  {shown_path(outcome.directory / file)}")
+    if place := store.shared():
+        print(f"  {place.address}/{outcome.run_id}")
     sys.stdout.flush()
     if outcome.error:
         print(f"runbook: {outcome.error}", file=sys.stderr)
@@ -336,6 +341,17 @@ def _agreed(runbook: Runbook, known: dict[str, Any], texts: dict[str, str], what
         raise RunbookError(f"{what} has another {', '.join(changed)}.", "Leave -p out, or start a new run.")
     declared = {p.name for p in runbook.parameters}
     return {name: value for name, value in known.items() if name in declared}
+
+
+def _fetched(plan: str) -> str:
+    """The path of a saved plan; one in the shared store, named by its address, is fetched."""
+    from helpers.runbook import store
+
+    place = store.shared()
+    if place is None or not plan.startswith(f"{place.address}/"):
+        return plan
+    run_id, _, name = plan.removeprefix(f"{place.address}/").rpartition("/")
+    return str(store.run_directory(checked_run_id(run_id)) / name)
 
 
 def _saved_plan(runbook: Runbook, file: str) -> dict[str, Any]:
@@ -400,16 +416,16 @@ def checked_run_id(run_id: str) -> str:
 def _is_fleet(run_id: str) -> bool:
     from helpers.runbook import store
 
-    return (store.runs_directory() / checked_run_id(run_id) / "fleet.json").exists()
+    return (store.run_directory(checked_run_id(run_id)) / "fleet.json").exists()
 
 
 def _known_run(run_id: str) -> dict[str, Any]:
     from helpers.aws.errors import RunbookError
     from helpers.runbook import store
 
-    known = store.read_json(store.runs_directory() / checked_run_id(run_id) / "run.json")
+    known = store.read_json(store.run_directory(checked_run_id(run_id)) / "run.json")
     if known is None:
-        raise RunbookError(f"There is no run {run_id} in {shown_path(store.runs_directory())}.", "`runbook runs` lists them.")
+        raise RunbookError(f"There is no run {run_id} in {store.name() if store.shared() else shown_path(store.runs_directory())}.", "`runbook runs` lists them.")
     return known
 
 

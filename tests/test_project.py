@@ -34,7 +34,7 @@ def test_conda_users_get_what_pip_users_get():
     pip = next(entry for entry in environment if isinstance(entry, dict))["pip"]
     conda = {normal(entry) for entry in environment if isinstance(entry, str) and not entry.startswith("pip>")}
     extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *extras["test"], f"python{PROJECT['requires-python']}"]
+    wanted = [*PROJECT["dependencies"], *extras["test"], *extras["cluster"], f"python{PROJECT['requires-python']}"]
     assert conda == {(CONDA_NAMES.get(name, name), *rest) for name, *rest in map(normal, wanted)}
     assert {normal(entry) for entry in pip if not entry.startswith("-")} == set(map(normal, extras["rehearsal"]))
     assert [entry for entry in pip if entry.startswith("-")] == ["--editable ."]

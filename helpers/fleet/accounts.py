@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,16 +18,35 @@ AT_ONCE = 16
 
 def unreachable(targets: Iterable[Target], enter: Callable[..., Any] = connect) -> list[Fault]:
     """A fault for each target whose profile, role, region or account cannot be entered; each is asked once."""
-    places = {tuple(sorted(target.place.items())): target for target in targets}
+    targets = list(targets)
+    told = _entered(places(targets), enter)
+    return [Fault(target.line, str(found)) for target in targets if isinstance(found := told[label(target.place)], RunbookError)]
+
+
+def places(targets: Iterable[Target]) -> list[dict[str, str]]:
+    """The arguments of `helpers.aws.connect` that the targets' runs will use, each once."""
+    return list({label(target.place): target.place for target in targets}.values())
+
+
+def label(place: Mapping[str, str]) -> str:
+    """A place in words."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(place.items())) or "the default credentials"
+
+
+def main() -> None:
+    """Read places as JSON, and write by label which account and region each is, or why it cannot be entered: for workers, which ask under other settings."""
+    told = _entered(json.load(sys.stdin), connect)
+    print(json.dumps({name: str(found) if isinstance(found, RunbookError) else f"{found.account} in {found.region}" for name, found in told.items()}))
+
+
+def _entered(places: Sequence[Mapping[str, str]], enter: Callable[..., Any]) -> dict[str, Any]:
+    """What each place is, or the error that it cannot be entered with, by label."""
+
+    def one(place: Mapping[str, str]) -> Any:
+        try:
+            return enter(**place)
+        except RunbookError as error:
+            return error
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        told = dict(zip(places, pool.map(lambda place: _entered(dict(place), enter), places), strict=True))
-    return [Fault(target.line, told[key]) for target in targets if told[key := tuple(sorted(target.place.items()))]]
-
-
-def _entered(place: dict[str, str], enter: Callable[..., Any]) -> str:
-    """Why it cannot be entered; empty where it can."""
-    try:
-        enter(**place)
-    except RunbookError as error:
-        return str(error)
-    return ""
+        return dict(zip(map(label, places), pool.map(one, places), strict=True))

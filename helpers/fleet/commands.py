@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,9 +15,13 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from helpers.fleet.cluster import Cluster
+    from helpers.fleet.file import Fault
     from helpers.fleet.limits import Limits
     from helpers.fleet.record import Outcome, Record
     from helpers.fleet.targets import Target
+
+NO_CLUSTER = "none"
 
 
 def fleet(
@@ -34,6 +38,9 @@ def fleet(
     retry_failed: Annotated[str, typer.Option(metavar="RUN", help="Run only those again that failed in this fleet run.")] = "",
     resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with a fleet run that was interrupted or stopped: those that have not ended.")] = "",
     notify: Annotated[list[str] | None, typer.Option(metavar="WHERE", help="Tell an SNS topic or an event bus (ARN), or slack, when it waits for approval, fails or ends. Repeat.")] = None,
+    cluster: Annotated[
+        str, typer.Option(metavar="tcp://HOST:PORT|local", help="Run on the workers of a Dask cluster; local: one in this process. [default: threads of this process; --resume and --plan: as before, `none` for threads]")
+    ] = "",
     cold: Annotated[bool, typer.Option("--cold", help="A new process for each kernel instead of a fork of a warm one.")] = False,
 ) -> None:
     """Run runbooks and analyses over many accounts, regions and resources: canary, waves, limits, one report; of analyses one capacity report."""
@@ -48,16 +55,19 @@ def fleet(
             mode = "apply" if plan else mode or kept.mode
             _refuse_another(kept, mode, file, runbook)
             targets = [one for one in kept.targets if not one.reads_only] if plan else [one.target for one in kept.outcomes(mode) if _wanted(one, bool(retry_failed))]
-            raise typer.Exit(_run_earlier(kept, mode, targets, _limits(mode, *asked), approve, cold, places))
+            raise typer.Exit(_run_earlier(kept, mode, targets, _limits(mode, *asked), approve, cold, cluster, places))
     mode = mode or "rehearse"
     if mode == "apply":
         from helpers.aws.errors import RunbookError
 
         raise RunbookError("A fleet is applied by its plan.", "Plan it (--mode plan), review runs/<id>/index.html, then --plan <id> --approve <code>.")
     limits = _limits(mode, *asked)
-    targets = _validated(file, runbook, mode)
-    with closing(record.create(_new_id(run_id), file.name, mode, targets)) as kept:  # type: ignore[union-attr]
-        raise typer.Exit(run(kept, mode, targets, limits, cold=cold, notify=places))
+    with ExitStack() as stack:
+        targets, faults = _read(file, runbook, mode)
+        joined = _joined(stack, "" if cluster == NO_CLUSTER else cluster, targets, limits, mode, faults)
+        _refuse_faults(file, faults)
+        kept = stack.enter_context(closing(record.create(_new_id(run_id), file.name, mode, targets)))  # type: ignore[union-attr]
+        raise typer.Exit(run(kept, mode, targets, limits, cold=cold, cluster=joined, notify=places))
 
 
 def resume(fleet_id: str, notify: list[str] | None = None) -> int:
@@ -65,7 +75,7 @@ def resume(fleet_id: str, notify: list[str] | None = None) -> int:
     places = places_of(notify)
     with _loaded(fleet_id) as kept:
         targets = [one.target for one in kept.outcomes() if _wanted(one, False)]
-        return _run_earlier(kept, kept.mode, targets, _limits(kept.mode, "", "", "", ""), "", False, places)
+        return _run_earlier(kept, kept.mode, targets, _limits(kept.mode, "", "", "", ""), "", False, "", places)
 
 
 def _loaded(fleet_id: str) -> closing[Record]:
@@ -74,22 +84,53 @@ def _loaded(fleet_id: str) -> closing[Record]:
     return closing(record.load(fleet_id))
 
 
-def _run_earlier(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, approve: str, cold: bool, places: Sequence[str] = ()) -> int:
-    """Run targets of a fleet run that exists; an apply only where its plan is approved (exit code 3 where it is not)."""
+def _run_earlier(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, approve: str, cold: bool, cluster: str, places: Sequence[str] = ()) -> int:
+    """Run targets of a fleet run that exists, where it was run before; an apply only where its plan is approved (exit code 3 where it is not)."""
     from helpers.fleet import approval
+    from helpers.fleet.file import Fault
     from helpers.runbook import store
 
-    if mode == "apply":
-        try:
-            approval.approve(kept, approval.planned(kept), approve or _typed(kept), user())
-        except approval.FleetNotApproved as error:
-            print(f"runbook: {error}", file=sys.stderr)
-            _announce(kept, mode, store.NOT_APPROVED, places)
-            return store.NOT_APPROVED
-    return run(kept, mode, targets, limits, cold=cold, notify=places)
+    with ExitStack() as stack:
+        faults: list[Fault] = []
+        joined = _joined(stack, "" if cluster == NO_CLUSTER else cluster or _cluster_of(kept), targets, limits, mode, faults)
+        _refuse_faults(kept.directory, faults)
+        if mode == "apply":
+            try:
+                approval.approve(kept, approval.planned(kept), approve or _typed(kept), user())
+            except approval.FleetNotApproved as error:
+                print(f"runbook: {error}", file=sys.stderr)
+                _announce(kept, mode, store.NOT_APPROVED, places)
+                return store.NOT_APPROVED
+        return run(kept, mode, targets, limits, cold=cold, cluster=joined, notify=places)
 
 
-def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, cold: bool = False, notify: Sequence[str] = ()) -> int:
+def _cluster_of(kept: Record) -> str:
+    """The address of the cluster that a fleet run was on last; empty where it was on threads."""
+    started = kept.journal.of_type("started")
+    return started[-1].get("cluster", "") if started else ""
+
+
+def _joined(stack: ExitStack, address: str, targets: Sequence[Target], limits: Limits, mode: str, faults: list[Fault]) -> Cluster | None:
+    """The cluster at an address, for as long as the stack lives; what is wrong with it or its workers is added to the faults."""
+    if not address:
+        return None
+    from helpers.aws.errors import RunbookError
+    from helpers.fleet import cluster
+    from helpers.fleet.file import Fault
+
+    try:
+        cluster.checked(address)
+        if faults and address == cluster.LOCAL:
+            return None  # nothing will run, and there is nothing to find out
+        joined = stack.enter_context(cluster.Cluster(address, limits.at_once(len(targets))))
+        faults += [Fault(0, one) for one in joined.faults(targets, mode)]
+    except RunbookError as error:
+        faults.append(Fault(0, str(error)))
+        return None
+    return joined
+
+
+def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, cold: bool = False, cluster: Cluster | None = None, notify: Sequence[str] = ()) -> int:
     """Run targets of a fleet, write its report, say where it is, and tell those who want to know; returns the fleet's exit code."""
     from helpers.fleet import approval, capacity, record, report
     from helpers.fleet.launch import Kernels, launcher
@@ -98,12 +139,19 @@ def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, c
     from helpers.fleet.warm import WarmKernels
     from helpers.rehearsal import rehearse
 
-    kept.journal.write("started", mode=mode, who=user(), targets=len(targets), limits=vars(limits))
-    print(f"fleet {kept.id}: {mode}, {len(targets)} of {len(kept.targets)} targets, at most {limits.at_once(len(targets))} at once", flush=True)
+    kept.journal.write("started", mode=mode, who=user(), targets=len(targets), limits=vars(limits), cluster=cluster.address if cluster else "")
+    at_once = f"at most {limits.at_once(len(targets))} at once{f', on {cluster.size}' if cluster else ''}"
+    print(f"fleet {kept.id}: {mode}, {len(targets)} of {len(kept.targets)} targets, {at_once}", flush=True)
     with ExitStack() as stack:
-        kernels = Kernels(None if cold else stack.enter_context(WarmKernels()))
+        if cluster:
+            launch, interrupt = cluster.launcher(kept, mode, rehearse.execute, warm=not cold), cluster.interrupter(kept)
+        else:
+            kernels = Kernels(None if cold else stack.enter_context(WarmKernels()))
+            launch, interrupt = launcher(kept, mode, kernels, rehearse.execute), kernels.interrupt
         shown = stack.enter_context(view())
-        running = Fleet(kept, mode, limits, launcher(kept, mode, kernels, rehearse.execute), shown, interrupt=kernels.interrupt, fresh=mode == "rehearse")
+        if cluster and (earlier := cluster.join_earlier(kept)):
+            shown.said(f"{earlier} of its runs still run for a coordinator that has gone: they are waited for, then gone on with")
+        running = Fleet(kept, mode, limits, launch, shown, interrupt=interrupt, fresh=mode == "rehearse", where=cluster.where if cluster else None)
         try:
             running.run(targets)
         finally:
@@ -156,14 +204,17 @@ def _tell(kept: Record, outcomes: Sequence[Outcome], stopped: str, code: int, fa
 # -- input ---------------------------------------------------------------------------------------------
 
 
-def _validated(file: Path | None, runbook: str, mode: str) -> list[Target]:
-    """The targets of a file that has no fault: its words, its runbooks, and for a real account its accounts and its query."""
+def _read(file: Path | None, runbook: str, mode: str) -> tuple[list[Target], list[Fault]]:
+    """The targets of a file, and its faults: its words, its runbooks, and for a real account its accounts and its query."""
     from helpers.fleet import accounts, query
     from helpers.fleet.file import Fault, FleetFileError, read
     from helpers.fleet.targets import resolve
 
     assert file is not None
-    told = read(file, runbook)
+    try:
+        told = read(file, runbook)
+    except FleetFileError as error:
+        return [], error.faults
     entries = list(told.entries)
     faults: list[Fault] = []
     if told.query:
@@ -181,9 +232,16 @@ def _validated(file: Path | None, runbook: str, mode: str) -> list[Target]:
     faults += wrong
     if mode != "rehearse":
         faults += accounts.unreachable(targets)
+    return targets, faults
+
+
+def _refuse_faults(path: Path | None, faults: Sequence[Fault]) -> None:
+    """Raise what is wrong with a fleet, all of it in one list, before anything runs."""
     if faults:
-        raise FleetFileError(file.name, faults)
-    return targets
+        from helpers.fleet.file import FleetFileError
+
+        assert path is not None
+        raise FleetFileError(path.name, faults)
 
 
 def _limits(mode: str, concurrency: str, errors: str, canary: str, waves: str) -> Limits:
@@ -220,7 +278,11 @@ def _refuse_another(kept: Record, mode: str, file: Path | None, runbook: str) ->
 
     if "rehearse" in (mode, kept.told["mode"]) and mode != kept.told["mode"]:
         raise RunbookError(f"Fleet {kept.id} was started in mode {kept.told['mode']}, not {mode}.", "Start a new one.")
-    if file is not None and not same_targets(kept, _validated(file, runbook, mode)):
+    if file is None:
+        return
+    targets, faults = _read(file, runbook, mode)
+    _refuse_faults(file, faults)
+    if not same_targets(kept, targets):
         raise RunbookError(f"{file.name} is not what fleet {kept.id} was made of.", "Leave FILE out, or make a new plan.")
 
 

@@ -10,6 +10,7 @@ the client sends later is a signal for the kernel. A client that goes away takes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -235,6 +236,8 @@ def main(path: str, idle_s: float | None = None) -> None:
     request = Server(listener, names, before, lifeline=lifeline, idle_s=idle_s).serve()
     if request is None:
         os.unlink(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(path))  # a client that was killed leaves its folder, which holds nothing else
         os._exit(0)  # nothing that the imports want to say at the end is the server's
     from helpers.fleet import fork_child
 

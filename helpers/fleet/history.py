@@ -13,7 +13,7 @@ from helpers.runbook.history import Moment, Past
 
 def runs(directory: Path | None = None, *, members: bool = False) -> list[Past]:
     """All runs in a folder and all fleets, oldest first; the runs of fleets themselves only with `members`."""
-    folder = directory or store.runs_directory()
+    folder = directory or store.every_run()
     fleets = [_past_or_fault(path.parent) for path in folder.glob(f"*/{RECORD}")]
     ids = tuple(f"{one.id}." for one in fleets)
     single = [one for one in history.runs(folder) if members or not ids or not one.id.startswith(ids)]
@@ -68,7 +68,7 @@ def timeline(directory: Path, *, reads: bool = False) -> list[Moment]:
 
 def known(run_id: str) -> Past:
     """A run or a fleet by its name. Raises `RunbookError` where there is none."""
-    directory = store.runs_directory() / run_id
+    directory = store.run_directory(run_id)
     return past(directory) if (directory / RECORD).exists() else history.past(directory)
 
 

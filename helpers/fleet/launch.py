@@ -7,6 +7,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
@@ -56,24 +57,23 @@ Rehearse = Callable[..., ExecutionResult]
 
 def launcher(record: Record, mode: str, kernels: Kernels, rehearse: Rehearse) -> Callable[[Target, str], Ended]:
     """A function that runs one target under a run id. `rehearse` is `helpers.rehearsal.rehearse.execute`, which the command line has."""
-    runs = record.runs
+    return lambda target, run_id: launch(target, record.runs / run_id, mode, kernels, rehearse)
 
-    def launch(target: Target, run_id: str) -> Ended:
-        directory = runs / run_id
-        values = target.values if target.reads_only else {**target.values, "mode": mode}
-        if mode == "rehearse":
-            outcome = rehearse(target.path, values, directory, alone=True, manager=kernels.manager, quiet=True)
-        elif mode == "plan" or target.reads_only:
-            outcome = execute(target.path, values, run_directory=directory, manager=kernels.manager, quiet=True)
-        else:
-            plan = store.read_json(directory / PLAN)
-            gates = dict.fromkeys(one["gate"] for one in plan["gates"])
-            values = {**values, "plan_file": str(directory / PLAN), "approve": ",".join(gates)}
-            refuse_if_stale(target.path, values, directory, manager=kernels.manager)
-            outcome = execute(target.path, values, run_directory=directory, manager=kernels.manager, quiet=True)
+
+def launch(target: Target, directory: Path, mode: str, kernels: Kernels, rehearse: Rehearse | None) -> Ended:
+    """Run one target in its run's folder. Raises `RunbookError` where it cannot begin."""
+    values = target.values if target.reads_only else {**target.values, "mode": mode}
+    if mode == "rehearse":
+        assert rehearse is not None
+        outcome = rehearse(target.path, values, directory, alone=True, manager=kernels.manager, quiet=True)
         return Ended(outcome.status, outcome.exit_code, outcome.error)
-
-    return launch
+    if mode == "apply" and not target.reads_only:
+        plan = store.read_json(directory / PLAN)
+        gates = dict.fromkeys(one["gate"] for one in plan["gates"])
+        values = {**values, "plan_file": str(directory / PLAN), "approve": ",".join(gates)}
+        refuse_if_stale(target.path, values, directory, manager=kernels.manager)
+    outcome = execute(target.path, values, run_directory=directory, manager=kernels.manager, quiet=True)
+    return Ended(outcome.status, outcome.exit_code, outcome.error)
 
 
 def processors() -> int:

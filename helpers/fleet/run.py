@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from helpers.fleet.limits import Limits
 from helpers.fleet.record import GOOD, INTERRUPTED, Record
 from helpers.fleet.targets import Target
 from helpers.runbook.interrupts import handled_by
+from helpers.runbook.store import FAILED
 
 LOOK_S = 0.2  # how often the view is drawn and a signal is seen
 
@@ -26,6 +27,11 @@ class Ended:
     status: str
     exit_code: int
     error: str = ""
+
+    @classmethod
+    def before(cls, error: Exception) -> Ended:
+        """How a run ended that an error kept from beginning."""
+        return cls("failed", FAILED, str(error) if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}")
 
 
 class View(Protocol):
@@ -39,11 +45,15 @@ class View(Protocol):
 
 
 class Fleet:
-    """A fleet as it runs. `launch(target, run_id)` runs one and returns how it ended; `interrupt(hard)` reaches those that run."""
+    """A fleet as it runs. `launch(target, run_id)` runs one and returns how it ended; `interrupt(hard)` reaches those that run.
+
+    `where` has the worker of a cluster that each target is on, by the target's number.
+    """
 
     def __init__(
-        self, record: Record, mode: str, limits: Limits, launch: Callable[[Target, str], Ended], view: View, *, interrupt: Callable[[bool], None] = lambda hard: None, fresh: bool = False
+        self, record: Record, mode: str, limits: Limits, launch: Callable[[Target, str], Ended], view: View, *, interrupt: Callable[[bool], None] = lambda hard: None, fresh: bool = False, where: Mapping[int, str] | None = None
     ) -> None:
+        self.where: Mapping[int, str] = {} if where is None else where
         self.record, self.mode, self.limits = record, mode, limits
         self.counts: Counter[str] = Counter()
         self.running: dict[Target, float] = {}
@@ -96,10 +106,8 @@ class Fleet:
         """In a thread: one run; whatever goes wrong before it begins is how it ended."""
         try:
             return self._launch(target, run_id)
-        except RunbookError as error:
-            return Ended("failed", 1, str(error))
         except Exception as error:
-            return Ended("failed", 1, f"{type(error).__name__}: {error}")
+            return Ended.before(error)
 
     def _ended(self, target: Target, run_id: str, ended: Ended) -> None:
         duration_s = time.time() - self.running.pop(target)

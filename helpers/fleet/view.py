@@ -48,7 +48,7 @@ class Lines:
     def ended(self, fleet: Fleet, target: Target, ended: Ended, duration_s: float) -> None:
         """One line."""
         error = f"  {first_sentence(ended.error)}" if ended.status not in GOOD and ended.error else ""
-        print(f"{_clock()} {sum(fleet.counts.values())}/{fleet.total} {target.label}: {ended.status}, {duration_s:.1f} s{error}", flush=True)
+        print(f"{_clock()} {sum(fleet.counts.values())}/{fleet.total} {target.label}: {ended.status}, {duration_s:.1f} s{_on(fleet, target)}{error}", flush=True)
 
     def said(self, sentence: str) -> None:
         """A sentence with the time."""
@@ -86,7 +86,7 @@ class Terminal:
     def _picture(self, fleet: Fleet) -> Any:
         table = Table.grid(padding=(0, 2))
         for target, since in sorted(fleet.running.items(), key=lambda one: one[1])[:SHOWN]:
-            table.add_row(Text(f"{time.time() - since:5.0f} s", style="dim"), Text(target.label), Text(target.runbook, style="dim"))
+            table.add_row(Text(f"{time.time() - since:5.0f} s", style="dim"), Text(target.label), Text(f"{target.runbook}{_on(fleet, target)}", style="dim"))
         more = len(fleet.running) - SHOWN
         if more > 0:
             table.add_row("", Text(f"and {more} more", style="dim"))
@@ -102,6 +102,12 @@ def view() -> Lines | Terminal:
     """The live view where the output is a terminal, lines elsewhere."""
     console = Console(highlight=False, emoji=False)
     return Terminal(console) if console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty() else Lines()
+
+
+def _on(fleet: Fleet, target: Target) -> str:
+    """The worker that has the target, where the fleet is on a cluster."""
+    worker = fleet.where.get(target.number)
+    return f" on {worker}" if worker else ""
 
 
 def _clock() -> str:

@@ -42,9 +42,9 @@ def rollback(run_id: str, *, approve: str = "", mode: str = "") -> Run:
     `mode` is the run's own, or "plan" to list the writes only. Gate: `rollback`. Raises `RunbookError` where the
     run is unknown or did something that cannot be undone.
     """
-    known = store.read_json(store.runs_directory() / run_id / "run.json")
+    known = store.read_json(store.run_directory(run_id) / "run.json")
     if known is None:
-        raise RunbookError(f"There is no run {run_id} in {store.runs_directory()}.", "`runbook runs` lists them.")
+        raise RunbookError(f"There is no run {run_id} in {store.name()}.", "`runbook runs` lists them.")
     run = Run(known["runbook"], {**known["parameters"], "run_id": run_id, "mode": mode or known["mode"], "approve": approve})
     run._open()
     steps = undos(run.journal)

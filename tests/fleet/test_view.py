@@ -19,7 +19,7 @@ FAILED = Ended("failed", 1, "There is no file system 'fs-1'. Remedy: Correct it.
 
 
 def fleet(**more):
-    told = {"mode": "apply", "part": "wave 1", "total": 20, "counts": Counter(done=3, failed=1), "running": {TARGET: time.time() - 7}, "waiting": []}
+    told = {"mode": "apply", "part": "wave 1", "total": 20, "counts": Counter(done=3, failed=1), "running": {TARGET: time.time() - 7}, "waiting": [], "where": {}}
     return SimpleNamespace(**{**told, **more})
 
 
@@ -46,11 +46,15 @@ def test_many_running_ones_are_counted_and_not_all_named():
     assert "and 28 more" in shown(100, lambda terminal: terminal.update(fleet(running=many)))
 
 
+def test_the_worker_of_a_cluster_is_named():
+    assert "efs_mount on w7" in shown(120, lambda terminal: terminal.update(fleet(where={1: "w7"})))
+
+
 def test_without_a_terminal_each_run_is_a_line(capsys):
     assert isinstance(view(), Lines)
     with view() as lines:
-        lines.ended(fleet(), TARGET, FAILED, 2.0)
+        lines.ended(fleet(where={1: "w7"}), TARGET, FAILED, 2.0)
         lines.update(fleet())
         lines.said("Stopped.")
     first, second = capsys.readouterr().out.splitlines()
-    assert first.endswith("4/20 fs-1 · 012345678901 · eu-west-1: failed, 2.0 s  There is no file system 'fs-1'.") and second.endswith(" Stopped.")
+    assert first.endswith("4/20 fs-1 · 012345678901 · eu-west-1: failed, 2.0 s on w7  There is no file system 'fs-1'.") and second.endswith(" Stopped.")
