@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -33,10 +31,10 @@ def label(place: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(place.items())) or "the default credentials"
 
 
-def main() -> None:
-    """Read places as JSON, and write by label which account and region each is, or why it cannot be entered: for workers, which ask under other settings."""
-    told = _entered(json.load(sys.stdin), connect)
-    print(json.dumps({name: str(found) if isinstance(found, RunbookError) else f"{found.account} in {found.region}" for name, found in told.items()}))
+def identities(places: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Which account and region each place is for this process, or why it cannot be entered; by label."""
+    told = _entered(places, connect)
+    return {name: str(found) if isinstance(found, RunbookError) else f"{found.account} in {found.region}" for name, found in told.items()}
 
 
 def _entered(places: Sequence[Mapping[str, str]], enter: Callable[..., Any]) -> dict[str, Any]:

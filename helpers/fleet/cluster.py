@@ -281,5 +281,6 @@ def _killed(directory: Path, error: Any) -> Ended:
     """How a run ended whose workers died: in doubt where an effect was begun and not recorded as done."""
     doubt = Journal(directory / "journal.jsonl", read_only=True).in_doubt()
     status = "in doubt" if doubt else "failed"
-    why = f"{error.allowed_failures + 1} workers died while they ran it, the last of them {error.last_worker.name}. Remedy: Look into their logs (memory?), then run it again."
+    count = error.allowed_failures + 1
+    why = f"{count} worker{'s' * (count > 1)} died running it, {error.last_worker.name} the last. Remedy: Look into their logs (memory?), then run it again."
     return Ended(status, store.EXIT_CODES[status], why)

@@ -10,12 +10,9 @@ import asyncio
 import atexit
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -26,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.aws.errors import RunbookError
+from helpers.fleet import accounts
 from helpers.fleet.launch import Kernels, Rehearse, launch
 from helpers.fleet.run import Ended
 from helpers.fleet.targets import Target
@@ -215,7 +213,7 @@ def facts(nonce: str, paths: Sequence[str], places: Sequence[Mapping[str, str]],
             "versions": {"Python": ".".join(platform.python_version_tuple()[:2]), **{name: _version(name) for name in PACKAGES}, "helpers": product()},
             "runbooks": {path: _digest(found(path)) for path in paths},
             "runs": {"nonce": _nonce(store.runs_directory() / nonce)},
-            "places": _identities(places),
+            "places": accounts.identities(places),
         }
 
 
@@ -259,14 +257,3 @@ def _nonce(folder: Path) -> str:
         return store.read_json(folder / NONCE) or ""
     except OSError:
         return ""
-
-
-def _identities(places: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Which account and region each place is here, or why it cannot be entered; asked by a process of its own, whose sessions are nobody's."""
-    if not places:
-        return {}
-    command = [sys.executable, "-c", "from helpers.fleet.accounts import main; main()"]
-    done = subprocess.run(command, input=json.dumps([dict(one) for one in places]), capture_output=True, text=True)
-    if done.returncode:
-        return {"all": f"could not be asked: {done.stderr.strip()[-200:]}"}
-    return json.loads(done.stdout)

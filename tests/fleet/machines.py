@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from distributed import Client
 
 MARK = "RUNBOOK_TEST_MACHINES"  # in the environment of all processes of a cluster, those that its workers start too
 CALL = "import sys; from helpers.cli import main; main()"
@@ -21,10 +22,10 @@ CALL = "import sys; from helpers.cli import main; main()"
 class Machines:
     """The processes of a cluster, by name; `address` is the scheduler's."""
 
-    def __init__(self, folder: Path, allowed_failures: int = 3) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder, self.processes = folder, {}
         folder.mkdir(exist_ok=True)
-        self._start("scheduler", "--port", "0", DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=str(allowed_failures))
+        self._start("scheduler", "--port", "0")
         self.address = until(lambda: re.search(r"Scheduler at: +(tcp://\S+)", self._log("scheduler").read_text()))[1]
 
     def __enter__(self) -> Machines:
@@ -49,6 +50,11 @@ class Machines:
     def until_joined(self, *names: str) -> None:
         """Wait until these workers are part of the cluster."""
         until(lambda: all("Starting established connection" in self._log(name).read_text() for name in names))
+
+    def allow_failures(self, count: int) -> None:
+        """Have the scheduler give a task up when more workers than these have died while they had it (3, where nobody says another number)."""
+        with Client(self.address, set_as_default=False) as client:
+            client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", count))
 
     def everything(self) -> list[int]:
         """The processes of the cluster, and all that they have started."""
