@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
 import hashlib
 import importlib.metadata
 import os
@@ -85,7 +86,8 @@ def run(task: Task, rehearse: Rehearse | None = None) -> Ended:
 
 def _run(task: Task, directory: Path, rehearse: Rehearse | None) -> Ended:
     target = replace(task.target, path=found(str(task.target.path)))
-    ended = launch(target, directory, task.mode, _kernels(task.fleet, task.session, task.warm), rehearse)
+    # Jupyter keeps a thread's event loop in its context, and tasks get copies of one context: two of them would share a loop.
+    ended = contextvars.Context().run(launch, target, directory, task.mode, _kernels(task.fleet, task.session, task.warm), rehearse)
     store.write_json(directory / ENDED, {"task": task.name, **asdict(ended)})
     return ended
 
