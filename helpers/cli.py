@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helpers.fleet import history_commands
-from helpers.fleet.commands import fleet
+from helpers.fleet.commands import fleet, places_of
 
 # Whatever costs time to import (pandas, boto3, papermill) is imported where it is used: help comes at once.
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ app.add_typer(history_commands.app, name="runs")
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A parameter; its text is kept as written. Repeat.")]
 Approve = Annotated[str, typer.Option(help="Gates that are approved, with commas between them.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
+Notify = Annotated[list[str] | None, typer.Option(metavar="WHERE", help="Tell an SNS topic or an event bus (ARN), or slack, when it waits for approval, fails or ends. Repeat.")]
 
 
 def main() -> None:
@@ -125,13 +126,17 @@ def run(
     mode: Annotated[str, typer.Option(help="rehearse (a local cloud), plan (real account, reads only) or apply.")] = "",
     approve: Approve = "",
     run_id: Annotated[str, typer.Option(help="The run's name; one that exists is resumed. [default: the time]")] = "",
-    plan: Annotated[str, typer.Option(metavar="FILE", help="Apply this saved plan.json, and nothing that differs from it.")] = "",
+    plan: Annotated[str, typer.Option(metavar="FILE", help="Apply this saved plan.json (a path, or an address in S3), and nothing that differs from it.")] = "",
+    notify: Notify = None,
 ) -> None:
     """Run a runbook headless."""
     from helpers.runbook import parameters
 
+    places = places_of(notify)
+
     runbook = parameters.describe(name)
     texts = _texts(parameter)
+    plan = _fetched(plan)
     _refuse_own(texts, mode=mode, approve=approve, run_id=run_id, plan_file=plan)
     if plan:
         saved = _saved_plan(runbook, plan)
@@ -139,7 +144,7 @@ def run(
     else:
         values = parameters.convert(runbook.parameters, texts)
     values = _with_control(runbook, values, mode, approve, plan)
-    raise typer.Exit(_launch(runbook, values, run_id or values.get("run_id", "")))
+    raise typer.Exit(_launch(runbook, values, run_id or values.get("run_id", ""), notify=places))
 
 
 @app.command()
@@ -162,29 +167,33 @@ def rehearse(
 
 
 @app.command()
-def resume(run_id: RunId, parameter: Parameters = None, approve: Approve = "") -> None:
+def resume(run_id: RunId, parameter: Parameters = None, approve: Approve = "", notify: Notify = None) -> None:
     """Go on with a run that failed, was stopped at a gate or was killed; what is done is not done again."""
-    from helpers.runbook import parameters, store
+    from helpers.fleet import commands
+    from helpers.runbook import parameters
 
-    if (store.runs_directory() / checked_run_id(run_id) / "fleet.json").exists():
-        from helpers.fleet import commands
-
-        raise typer.Exit(commands.resume(run_id))
+    if _is_fleet(run_id):
+        raise typer.Exit(commands.resume(run_id, notify))
+    places = places_of(notify)
     known = _known_run(run_id)
     runbook = parameters.describe(known["runbook"])
     values = _agreed(runbook, known["parameters"], _texts(parameter), f"Run {run_id}")
-    raise typer.Exit(_launch(runbook, _with_control(runbook, values, known["mode"], approve, ""), run_id))
+    raise typer.Exit(_launch(runbook, _with_control(runbook, values, known["mode"], approve, ""), run_id, notify=places))
 
 
 @app.command()
 def rollback(
     run_id: RunId,
     mode: Annotated[str, typer.Option(help="plan lists what would be undone. [default: the run's own]")] = "",
-    approve: Approve = "",
+    approve: Annotated[str, typer.Option(help="`rollback` approves that of a run; that of a fleet, the code which it prints.")] = "",
 ) -> None:
-    """Undo what a run did, newest first."""
-    known = _known_run(run_id)
+    """Undo what a run did, newest first; of a fleet, what all its runs did."""
     check_mode(mode)
+    if _is_fleet(run_id):
+        from helpers.fleet import rollback as fleet_rollback
+
+        raise typer.Exit(fleet_rollback.roll_back(run_id, approve=approve, mode=mode))
+    known = _known_run(run_id)
     from helpers.runbook import rollback as undo
     from helpers.runbook import store
 
@@ -237,7 +246,7 @@ def _cloud_of(run_id: str, shared: bool) -> contextlib.AbstractContextManager[No
     """The local cloud that a rehearsed run is on, or the shared one, for as long as it is used; else the account of the AWS settings."""
     from helpers.runbook import store
 
-    known = store.read_json(store.runs_directory() / checked_run_id(run_id) / "run.json") if run_id else None
+    known = store.read_json(store.run_directory(checked_run_id(run_id)) / "run.json") if run_id else None
     if not shared and (known is None or known["mode"] != "rehearse"):
         return contextlib.nullcontext()
     from helpers.rehearsal import rehearse as rehearsal
@@ -245,13 +254,13 @@ def _cloud_of(run_id: str, shared: bool) -> contextlib.AbstractContextManager[No
     return rehearsal.at(None if shared else store.runs_directory().resolve() / run_id)
 
 
-def _launch(runbook: Runbook, values: dict[str, Any], run_id: str, mode: str = "") -> int:
-    """Execute one run, with its local cloud in a rehearsal; prints where its files are; returns its exit code."""
+def _launch(runbook: Runbook, values: dict[str, Any], run_id: str, mode: str = "", notify: Sequence[str] = ()) -> int:
+    """Execute one run, with its local cloud in a rehearsal; prints where its files are, tells those of `notify`; returns its exit code."""
     from helpers.runbook import analysis, store
     from helpers.runbook.execute import execute
 
     run_id = checked_run_id(run_id or store.new_run_id())
-    directory = store.runs_directory().resolve() / run_id
+    directory = store.run_directory(run_id).resolve()
     reads_only = analysis.is_analysis(runbook.parameters)
     if mode and not reads_only:
         values = {**values, "mode": mode}
@@ -268,11 +277,17 @@ def _launch(runbook: Runbook, values: dict[str, Any], run_id: str, mode: str = "
             refuse_if_stale(runbook.path, values, directory)
         outcome = execute(runbook.path, values, run_directory=directory)
     _tell(runbook, outcome)
+    if notify:
+        from helpers.fleet.notify import Message, announce, event_of
+
+        announce(notify, Message(run_id, event_of(mode, outcome.exit_code), mode, {outcome.status: 1}, outcome.exit_code, runbook=runbook.name))
     return outcome.exit_code
 
 
 def _tell(runbook: Runbook, outcome: ExecutionResult) -> None:
     """The end of a run in a few lines: status, numbers, files, and how to go on."""
+    from helpers.runbook import store
+
     metrics = {name: value for name, value in outcome.result.get("metrics", {}).items() if isinstance(value, int | float | str)}
     print(f"\n{runbook.name}: {outcome.status} (exit code {outcome.exit_code})")
     for name, value in metrics.items():
@@ -280,6 +295,8 @@ def _tell(runbook: Runbook, outcome: ExecutionResult) -> None:
     for file in ("output.ipynb", "report.html", "plan.json", "result.json"):
         if (outcome.directory / file).exists():
             print(f"  {shown_path(outcome.directory / file)}")
+    if place := store.shared():
+        print(f"  {place.address}/{outcome.run_id}")
     sys.stdout.flush()
     if outcome.error:
         print(f"runbook: {outcome.error}", file=sys.stderr)
@@ -324,6 +341,17 @@ def _agreed(runbook: Runbook, known: dict[str, Any], texts: dict[str, str], what
         raise RunbookError(f"{what} has another {', '.join(changed)}.", "Leave -p out, or start a new run.")
     declared = {p.name for p in runbook.parameters}
     return {name: value for name, value in known.items() if name in declared}
+
+
+def _fetched(plan: str) -> str:
+    """The path of a saved plan; one in the shared store, named by its address, is fetched."""
+    from helpers.runbook import store
+
+    place = store.shared()
+    if place is None or not plan.startswith(f"{place.address}/"):
+        return plan
+    run_id, _, name = plan.removeprefix(f"{place.address}/").rpartition("/")
+    return str(store.run_directory(checked_run_id(run_id)) / name)
 
 
 def _saved_plan(runbook: Runbook, file: str) -> dict[str, Any]:
@@ -385,15 +413,19 @@ def checked_run_id(run_id: str) -> str:
     return run_id
 
 
+def _is_fleet(run_id: str) -> bool:
+    from helpers.runbook import store
+
+    return (store.run_directory(checked_run_id(run_id)) / "fleet.json").exists()
+
+
 def _known_run(run_id: str) -> dict[str, Any]:
     from helpers.aws.errors import RunbookError
     from helpers.runbook import store
 
-    known = store.read_json(store.runs_directory() / checked_run_id(run_id) / "run.json")
-    if known is None and (store.runs_directory() / run_id / "fleet.json").exists():
-        raise RunbookError(f"{run_id} is a fleet, not a run.", f"Name one of its runs ({run_id}.001, ...): `runbook runs show {run_id}` lists them.")
+    known = store.read_json(store.run_directory(checked_run_id(run_id)) / "run.json")
     if known is None:
-        raise RunbookError(f"There is no run {run_id} in {shown_path(store.runs_directory())}.", "`runbook runs` lists them.")
+        raise RunbookError(f"There is no run {run_id} in {store.name() if store.shared() else shown_path(store.runs_directory())}.", "`runbook runs` lists them.")
     return known
 
 

@@ -43,7 +43,7 @@ def test_the_sample_day_is_always_the_same() -> None:
 
 def test_its_outputs_are_those_of_its_cells() -> None:
     raw = json.loads(PATH.read_text(encoding="utf-8"))
-    assert raw["metadata"][sample_outputs.DIGEST] == sample_outputs.digest(raw), "refresh them: python -m helpers.rehearsal.sample_outputs eventbridge_replay"
+    assert raw["metadata"]["runbook"][sample_outputs.DIGEST] == sample_outputs.digest(raw), "refresh them: python -m helpers.rehearsal.sample_outputs eventbridge_replay"
     assert [cell.execution_count for cell in CODE] == list(range(1, len(CODE) + 1))
     assert {output.output_type for cell in CODE for output in cell.outputs} == {"execute_result", "stream"}
     assert sum("image/png" in output.get("data", {}) for cell in CODE for output in cell.outputs) == 3

@@ -41,7 +41,7 @@ def test_papermill_runs_it_and_it_says_what_its_outputs_say(tmp_path, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_its_outputs_are_those_of_its_cells(name):
     raw = json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))
-    assert raw["metadata"][sample_outputs.DIGEST] == sample_outputs.digest(raw), f"refresh them: python -m helpers.rehearsal.sample_outputs {name}"
+    assert raw["metadata"]["runbook"][sample_outputs.DIGEST] == sample_outputs.digest(raw), f"refresh them: python -m helpers.rehearsal.sample_outputs {name}"
     assert sum("image/png" in output.get("data", {}) for cell in code(name) for output in cell.outputs) == FIGURES[name]
 
 

@@ -63,6 +63,7 @@ class Watch:
 
 _watch: Watch | None = None
 _hooked: WeakSet[BaseClient] = WeakSet()
+_unwatched: WeakSet[BaseClient] = WeakSet()
 _make_api_call = BaseClient._make_api_call
 _peeking: ContextVar[bool] = ContextVar("peeking", default=False)
 
@@ -72,6 +73,11 @@ def watch(new: Watch | None) -> None:
     global _watch
     BaseClient._make_api_call = _make_watched_call
     _watch = new
+
+
+def leave_unwatched(client: BaseClient) -> None:
+    """Never see the calls of this client: it keeps a run's own records, which are no part of what the run does, and are kept in a plan too."""
+    _unwatched.add(client)
 
 
 @contextlib.contextmanager
@@ -146,6 +152,8 @@ def outside_aws_together(writes: Sequence[tuple[str, str, str, dict[str, Any]]])
 
 
 def _make_watched_call(client: BaseClient, operation_name: str, api_params: dict) -> Any:
+    if client in _unwatched:
+        return _make_api_call(client, operation_name, api_params)
     if client not in _hooked:
         events = client.meta.events
         events.register_last("before-parameter-build", _keep_parameters, unique_id="runbook-parameters")

@@ -42,7 +42,7 @@ def connect(*, profile: str = "", region: str = "", role_arn: str = "", expected
     try:
         session = boto3.Session(profile_name=profile or None, region_name=region or None)
         if not session.region_name:
-            raise RunbookError("No region is set.", "Set the parameter `region`, AWS_REGION, or a region in the profile.")
+            raise RunbookError("No region is set.", "Set the parameter `region`, AWS_DEFAULT_REGION, or a region in the profile.")
         if role_arn:
             session = _assume(session, role_arn)
         caller = session.client("sts", config=RETRIES).get_caller_identity()

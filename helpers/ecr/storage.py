@@ -30,7 +30,7 @@ WORST = SEVERITIES[:2]
 
 @dataclass(frozen=True)
 class Registry:
-    """Repositories with who uses their images, by repository and digest; `unseen` says what could not be seen. `end` is now."""
+    """Repositories with who uses their images, by repository and digest; `unseen` says what could not be seen. `end` is now, `account` empty of a made-up one."""
 
     where: str
     repositories: list[Stored]
@@ -38,6 +38,7 @@ class Registry:
     unseen: tuple[str, ...]
     prices: Prices
     end: datetime
+    account: str = ""
 
     def __str__(self) -> str:
         images = sum(len(one.images) for one in self.repositories)
@@ -162,12 +163,12 @@ class Registry:
         return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(SEVERITIES)).fillna(0).astype(int)
 
 
-def open_registry(made_up: bool = True, only: Sequence[str] = (), *, profile: str = "", region: str = "", role_arn: str = "") -> Registry:
-    """The made-up registry, or that of an account (all repositories of the region, or `only` those)."""
+def open_registry(made_up: bool = True, only: Sequence[str] = (), **place: str) -> Registry:
+    """The made-up registry, or that of an account (all repositories of the region, or `only` those), entered as by `helpers.aws.connect`."""
     if made_up:
         repositories, used = sample_registry.registry()
         return Registry("a made-up registry", repositories, used, (), table_prices(SAMPLE_REGION), sample_registry.END)
-    return read_registry(connect(profile=profile, region=region, role_arn=role_arn), only)
+    return read_registry(connect(**place), only)
 
 
 def read_registry(aws: Aws, only: Sequence[str] = ()) -> Registry:
@@ -182,7 +183,7 @@ def read_registry(aws: Aws, only: Sequence[str] = ()) -> Registry:
         stored = read(ecr, name)
         repositories.append(Stored(name, stored.images, stored.blobs, stored.unread, current_policy(ecr, name)))
         used[name] = used_digests(uses.found, stored.images, [one["repositoryUri"], name])
-    return Registry(f"account {aws.account}, {aws.region}", repositories, used, uses.unseen, prices(aws), datetime.now(timezone.utc))
+    return Registry(f"account {aws.account}, {aws.region}", repositories, used, uses.unseen, prices(aws), datetime.now(timezone.utc), aws.account)
 
 
 def untagged_share(one: Stored) -> float:

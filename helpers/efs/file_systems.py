@@ -59,8 +59,8 @@ def describe(aws: Aws, file_system: str) -> FileSystem:
 
 
 def describe_all(aws: Aws, only: tuple[str, ...] = ()) -> list[FileSystem]:
-    """All file systems of the region, or those named. Raises `RunbookError` where there are none."""
-    if only:
+    """All file systems of the region, or those of these ids and Name tags. Raises `RunbookError` where there are none."""
+    if only and all(ID.fullmatch(one) for one in only):
         return [describe(aws, one) for one in only]
     try:
         pages = aws.client("efs").get_paginator("describe_file_systems").paginate()
@@ -69,7 +69,16 @@ def describe_all(aws: Aws, only: tuple[str, ...] = ()) -> list[FileSystem]:
         raise explain(error) from error
     if not found:
         raise RunbookError(f"Account {aws.account} has no file system in {aws.region}.", "Choose another region or profile.")
-    return found
+    return [_named(aws, found, one) for one in only] or found
+
+
+def _named(aws: Aws, found: list[FileSystem], asked: str) -> FileSystem:
+    """The file system of an id or a Name tag."""
+    named = [one for one in found if asked in (one.id, one.name)]
+    if len(named) != 1:
+        what = f"{len(named)} file systems are" if named else "There is no file system"
+        raise RunbookError(f"{what} called {asked!r} in {aws.region} of account {aws.account}.", "Give an id (fs-…); the EFS console lists them.")
+    return named[0]
 
 
 def read(found: Mapping[str, Any]) -> FileSystem:

@@ -59,18 +59,18 @@ def _made_up(step_seconds: int) -> History:
     return sample.fleet(step_seconds=step_seconds)[1]
 
 
-def open_fleet(made_up: bool = True, only: Sequence[str] = (), *, profile: str = "", region: str = "", role_arn: str = "") -> Source:
-    """The made-up fleet, or the file systems of an account (all of the region, or `only` those ids)."""
+def open_fleet(made_up: bool = True, only: Sequence[str] = (), **place: str) -> Source:
+    """The made-up fleet, or the file systems of an account (all of the region, or `only` those by id or Name tag), entered as by `helpers.aws.connect`."""
     if made_up:
         return Source(None, sample.fleet()[0], table_prices(SAMPLE_REGION), sample.END)
-    aws = connect(profile=profile, region=region, role_arn=role_arn)
+    aws = connect(**place)
     return Source(aws, file_systems.describe_all(aws, tuple(only)), prices(aws), datetime.now(timezone.utc))
 
 
-def open_one(file_system: str = "", *, profile: str = "", region: str = "", role_arn: str = "") -> Source:
-    """The file system named, or one of the made-up fleet where none is."""
+def open_one(file_system: str = "", **place: str) -> Source:
+    """The file system of an id or a Name tag, or one of the made-up fleet where none is named."""
     if file_system:
-        return open_fleet(False, [file_system], profile=profile, region=region, role_arn=role_arn)
+        return open_fleet(False, [file_system], **place)
     fleet = open_fleet()
     return replace(fleet, file_systems=[one for one in fleet.file_systems if one.name == sample.HOME])
 

@@ -29,7 +29,7 @@ def save(record: Record) -> dict[str, Any]:
 
 def planned(record: Record) -> dict[str, Any]:
     """The plan that can be applied. Raises `RunbookError` where a target has no good plan, or a run's plan is not what it was."""
-    without = [outcome.target.label for outcome in record.outcomes("plan") if outcome.status != "planned"]
+    without = [outcome.target.label for outcome in record.outcomes("plan") if outcome.status != "planned" and not outcome.target.reads_only]
     plan = store.read_json(record.directory / PLAN)
     if without or plan is None:
         shown = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
@@ -47,8 +47,9 @@ def code(plan: dict[str, Any]) -> str:
 
 
 def approve(record: Record, plan: dict[str, Any], given: str, by: str) -> None:
-    """Journal the approval of the plan; one that was given before holds. Raises `FleetNotApproved` where `given` is not the plan's code."""
-    if any(one["digest"] == plan["digest"] for one in record.journal.of_type("approved")):
+    """Journal the approval of the plan; one that was given before holds until the fleet is rolled back. Raises `FleetNotApproved` where `given` is not the plan's code."""
+    taken_back = max((one["at"] for one in record.journal.of_type("roll back")), default=0.0)
+    if any(one["digest"] == plan["digest"] and one["at"] > taken_back for one in record.journal.of_type("approved")):
         return
     if given != code(plan):
         why = f"{given} approves another plan." if given else "Its plan is not approved."

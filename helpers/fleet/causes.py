@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from helpers.fleet.record import NEVER, Outcome
 
 PARTS = re.compile(r"^(?P<what>.*?)(?: Remedy: (?P<remedy>.*?))?(?: \(request id [^)]*\))?$", re.DOTALL)
-# What differs from one run to the next and says nothing about the cause: ids, ARNs, times, numbers.
-CHANGING = (re.compile(r"arn:[\w:/.*@+=,-]+"), re.compile(r"\b[\w.-]*\d{6,}[\w.-]*\b"), re.compile(r"\b(?:fs|fsmt|fsap|i|sg|subnet|vpc|eni)-[0-9a-f]{8,17}\b"), re.compile(r"\b\d+(?:\.\d+)?\b"))
+# What differs from one run to the next and says nothing about the cause: ids, ARNs, paths, times, numbers.
+CHANGING = (re.compile(r"arn:[\w:/.*@+=,-]+"), re.compile(r"(?<![\w./-])/[\w./@+-]*"), re.compile(r"\b[\w.-]*\d{6,}[\w.-]*\b"), re.compile(r"\b(?:fs|fsmt|fsap|i|sg|subnet|vpc|eni)-[0-9a-f]{8,17}\b"), re.compile(r"\b\d+(?:\.\d+)?\b"))
 ELSE = "…"
 
 

@@ -156,14 +156,15 @@ class Cluster:
             future = self._client.submit(worker.run, task, rehearse if mode == "rehearse" else None, key=f"{run_id}-{task.name}", pure=False)
             self._futures.add(future)
             try:
-                return self._result(future, record.runs / run_id)
+                return self._result(future, run_id)
             finally:
                 self._futures.discard(future)
                 future.release()  # else it would run again when the worker that keeps its result dies
+                store.run_directory(run_id)  # what a worker put into S3 is in the fleet's report
 
         return launch
 
-    def _result(self, future: Future, directory: Path) -> Ended:
+    def _result(self, future: Future, run_id: str) -> Ended:
         """How a task ended; also where its worker dies each time, there is no worker any more, or the scheduler has gone."""
         from distributed.scheduler import KilledWorker
 
@@ -174,7 +175,7 @@ class Cluster:
             except TimeoutError:
                 alone_since = 0.0 if self._has_workers() else alone_since or time.monotonic()
             except KilledWorker as error:
-                return _killed(directory, error)
+                return _killed(store.run_directory(run_id), error)
             except Exception as error:  # a task's own errors are returned
                 if self._interrupted:
                     return Ended(INTERRUPTED, store.FAILED, "The fleet was interrupted.")

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,7 +26,7 @@ NO_CLUSTER = "none"
 
 def fleet(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A fleet file, YAML or CSV; not needed with --plan, --resume or --retry-failed.")] = None,
-    mode: Annotated[str, typer.Option(help="rehearse (each run on a local cloud of its own), plan or apply. [default: rehearse]")] = "",
+    mode: Annotated[str, typer.Option(help="rehearse (each run on a local cloud of its own), plan, apply, or read (analyses only). [default: rehearse]")] = "",
     runbook: Annotated[str, typer.Option(help="The runbook of targets that name none.")] = "",
     max_concurrency: Annotated[str, typer.Option(metavar="N|%", help="Runs at once. [default: 10; rehearsals: as many as processors]")] = "",
     max_errors: Annotated[str, typer.Option(metavar="N|%", help="How many may fail before nothing more is begun. [default: apply 0, else 100%]")] = "",
@@ -43,18 +43,18 @@ def fleet(
     ] = "",
     cold: Annotated[bool, typer.Option("--cold", help="A new process for each kernel instead of a fork of a warm one.")] = False,
 ) -> None:
-    """Run a runbook over many accounts, regions and resources: canary, waves, limits, one report."""
+    """Run runbooks and analyses over many accounts, regions and resources: canary, waves, limits, one report; of analyses one capacity report."""
     from helpers.fleet import record
 
     earlier = [one for one in (plan, retry_failed, resume) if one]
     _refuse_contradictions(file, mode, run_id, plan, earlier)
     asked = (max_concurrency, max_errors, canary, waves)
-    places = _places(notify)
+    places = places_of(notify)
     if earlier:
         with _loaded(earlier[0]) as kept:
             mode = "apply" if plan else mode or kept.mode
             _refuse_another(kept, mode, file, runbook)
-            targets = kept.targets if plan else [one.target for one in kept.outcomes(mode) if _wanted(one, bool(retry_failed))]
+            targets = [one for one in kept.targets if not one.reads_only] if plan else [one.target for one in kept.outcomes(mode) if _wanted(one, bool(retry_failed))]
             raise typer.Exit(_run_earlier(kept, mode, targets, _limits(mode, *asked), approve, cold, cluster, places))
     mode = mode or "rehearse"
     if mode == "apply":
@@ -70,11 +70,12 @@ def fleet(
         raise typer.Exit(run(kept, mode, targets, limits, cold=cold, cluster=joined, notify=places))
 
 
-def resume(fleet_id: str) -> int:
+def resume(fleet_id: str, notify: list[str] | None = None) -> int:
     """Go on with a fleet run, as `runbook resume` is asked to; returns its exit code."""
+    places = places_of(notify)
     with _loaded(fleet_id) as kept:
         targets = [one.target for one in kept.outcomes() if _wanted(one, False)]
-        return _run_earlier(kept, kept.mode, targets, _limits(kept.mode, "", "", "", ""), "", False, "")
+        return _run_earlier(kept, kept.mode, targets, _limits(kept.mode, "", "", "", ""), "", False, "", places)
 
 
 def _loaded(fleet_id: str) -> closing[Record]:
@@ -95,9 +96,10 @@ def _run_earlier(kept: Record, mode: str, targets: Sequence[Target], limits: Lim
         _refuse_faults(kept.directory, faults)
         if mode == "apply":
             try:
-                approval.approve(kept, approval.planned(kept), approve or _typed(kept), _user())
+                approval.approve(kept, approval.planned(kept), approve or _typed(kept), user())
             except approval.FleetNotApproved as error:
                 print(f"runbook: {error}", file=sys.stderr)
+                _announce(kept, mode, store.NOT_APPROVED, places)
                 return store.NOT_APPROVED
         return run(kept, mode, targets, limits, cold=cold, cluster=joined, notify=places)
 
@@ -130,14 +132,14 @@ def _joined(stack: ExitStack, address: str, targets: Sequence[Target], limits: L
 
 def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, cold: bool = False, cluster: Cluster | None = None, notify: Sequence[str] = ()) -> int:
     """Run targets of a fleet, write its report, say where it is, and tell those who want to know; returns the fleet's exit code."""
-    from helpers.fleet import approval, record, report
+    from helpers.fleet import approval, capacity, record, report
     from helpers.fleet.launch import Kernels, launcher
     from helpers.fleet.run import Fleet
     from helpers.fleet.view import view
     from helpers.fleet.warm import WarmKernels
     from helpers.rehearsal import rehearse
 
-    kept.journal.write("started", mode=mode, who=_user(), targets=len(targets), limits=vars(limits), cluster=cluster.address if cluster else "")
+    kept.journal.write("started", mode=mode, who=user(), targets=len(targets), limits=vars(limits), cluster=cluster.address if cluster else "")
     at_once = f"at most {limits.at_once(len(targets))} at once{f', on {cluster.size}' if cluster else ''}"
     print(f"fleet {kept.id}: {mode}, {len(targets)} of {len(kept.targets)} targets, {at_once}", flush=True)
     with ExitStack() as stack:
@@ -160,15 +162,19 @@ def run(kept: Record, mode: str, targets: Sequence[Target], limits: Limits, *, c
     if mode == "plan":
         made = approval.save(kept)
         facts = f"The plan has {made['writes']} writes and {made['gates']} gates. Code: {approval.code(made)}."
+    capacity.write(kept)
     report.write(kept, facts)
     _tell(kept, outcomes, running.stopped, code, facts)
-    if notify:
-        from helpers.fleet.notify import Message, event_of, tell
-
-        message = Message(kept.id, event_of(mode, code), mode, dict(Counter(one.status for one in outcomes)), code, running.stopped)
-        for fault in tell(notify, message):
-            print(f"runbook: {fault}", file=sys.stderr)
+    _announce(kept, mode, code, notify, running.stopped)
     return code
+
+
+def _announce(kept: Record, mode: str, code: int, places: Sequence[str], stopped: str = "") -> None:
+    """Tell those who want to know how the fleet stands."""
+    if places:
+        from helpers.fleet.notify import Message, announce, event_of
+
+        announce(places, Message(kept.id, event_of(mode, code), mode, dict(Counter(one.status for one in kept.outcomes(mode))), code, stopped))
 
 
 def _tell(kept: Record, outcomes: Sequence[Outcome], stopped: str, code: int, facts: str) -> None:
@@ -178,8 +184,9 @@ def _tell(kept: Record, outcomes: Sequence[Outcome], stopped: str, code: int, fa
 
     counts = Counter(one.status for one in outcomes)
     print(f"\nfleet {kept.id}: {', '.join(f'{count} {status}' for status, count in counts.items())} (exit code {code})")
-    for file in ("index.html", "results.csv"):
-        print(f"  {shown_path(kept.directory / file)}")
+    for file in ("index.html", "results.csv", "capacity.html", "capacity.csv"):
+        if (kept.directory / file).exists():
+            print(f"  {shown_path(kept.directory / file)}")
     sys.stdout.flush()
     on = []
     if stopped:
@@ -211,7 +218,7 @@ def _read(file: Path | None, runbook: str, mode: str) -> tuple[list[Target], lis
     entries = list(told.entries)
     faults: list[Fault] = []
     if told.query:
-        places, faults = resolve(told.query.places, rehearse=mode == "rehearse")
+        places, faults = resolve(told.query.places, mode, places=True)
         faults += query.faults_of(told.query)
         if mode == "rehearse":
             faults.append(Fault(told.query.line, "A query asks a real account, which a rehearsal has not: list targets, or use --mode plan."))
@@ -221,7 +228,7 @@ def _read(file: Path | None, runbook: str, mode: str) -> tuple[list[Target], lis
             entries, faults = query.find(told.query)
             if not entries and not faults:
                 faults = [Fault(told.query.line, "The query finds nothing.")]
-    targets, wrong = resolve(entries, rehearse=mode == "rehearse")
+    targets, wrong = resolve(entries, mode)
     faults += wrong
     if mode != "rehearse":
         faults += accounts.unreachable(targets)
@@ -250,7 +257,8 @@ def _refuse_contradictions(file: Path | None, mode: str, run_id: str, plan: str,
     from helpers.aws.errors import RunbookError
     from helpers.cli import checked_run_id, check_mode
 
-    check_mode(mode)
+    if mode != "read":
+        check_mode(mode)
     for one in (*earlier, *([run_id] if run_id else [])):
         checked_run_id(one)
     if len(earlier) > 1:
@@ -286,7 +294,7 @@ def _wanted(outcome: Outcome, failed: bool) -> bool:
     return not outcome.good and outcome.status not in open_ones if failed else outcome.status in open_ones
 
 
-def _places(notify: list[str] | None) -> tuple[str, ...]:
+def places_of(notify: list[str] | None) -> tuple[str, ...]:
     """Whom to tell, looked at before anything runs."""
     if not notify:
         return ()
@@ -301,14 +309,18 @@ def _new_id(run_id: str) -> str:
     return run_id or store.new_run_id()
 
 
+def typed_code(question: str) -> str:
+    """The code that somebody at a terminal types after the review; empty where nobody can be asked."""
+    return input(question).strip() if sys.stdin.isatty() and sys.stdout.isatty() else ""
+
+
 def _typed(kept: Record) -> str:
-    """The code that somebody at a terminal types after the review; empty where nobody can be asked, or it was approved before."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or kept.journal.of_type("approved"):
-        return ""
-    return input(f"Type the code of the plan of fleet {kept.id} (in {kept.id}/index.html) to apply it: ").strip()
+    """The code of the plan; empty also where it was approved before."""
+    return "" if kept.journal.of_type("approved") else typed_code(f"Type the code of the plan of fleet {kept.id} (in {kept.id}/index.html) to apply it: ")
 
 
-def _user() -> Any:
+def user() -> str:
+    """Who runs this."""
     try:
         return getpass.getuser()
     except Exception:  # no such user in a container

@@ -8,8 +8,9 @@
       - {region: eu-central-1, resource: fs-0123456789abcdef1, parameters: {directory: /site}}
 
 A CSV file has one target a row: the columns account, role, region, profile, resource and runbook, and one for each parameter
-that differs. In place of `targets` a file may have a `query` (see `helpers.fleet.query`). Values are kept as written: 012345678901
-keeps its zero and 7.10 its own, in both forms, and mean what they mean after `-p name=`.
+that differs. A runbook may be an analysis, which reads only, whatever the fleet's mode. In place of `targets` a file may have a
+`query` (see `helpers.fleet.query`). Values are kept as written: 012345678901 keeps its zero and 7.10 its own, in both forms, and
+mean what they mean after `-p name=`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 LARGEST = 1 << 22  # bytes of a request; an environment is some kilobytes
-PATIENCE = 5.0  # seconds that a client may take to send one
+PATIENCE = 20.0  # seconds that a client may take to send one, on a busy machine
 
 # What the imports have read from the environment: a kernel that is asked for with others starts cold.
 READ_AT_IMPORT = (

@@ -13,7 +13,7 @@ from helpers.runbook.history import Moment, Past
 
 def runs(directory: Path | None = None, *, members: bool = False) -> list[Past]:
     """All runs in a folder and all fleets, oldest first; the runs of fleets themselves only with `members`."""
-    folder = directory or store.runs_directory()
+    folder = directory or store.every_run()
     fleets = [_past_or_fault(path.parent) for path in folder.glob(f"*/{RECORD}")]
     ids = tuple(f"{one.id}." for one in fleets)
     single = [one for one in history.runs(folder) if members or not ids or not one.id.startswith(ids)]
@@ -49,6 +49,8 @@ def timeline(directory: Path, *, reads: bool = False) -> list[Moment]:
             found.append(Moment(entry["at"], f"started in mode {entry['mode']}", f"{entry['targets']} targets, by {entry['who']}"))
         elif kind == "approved":
             found.append(Moment(entry["at"], "plan approved", f"{entry['digest'][:16]}, by {entry['by']}"))
+        elif kind == "roll back":
+            found.append(Moment(entry["at"], "roll back begins", f"{entry['runs']} runs with {entry['effects']} effects, by {entry['who']}"))
         elif kind == "part":
             found.append(Moment(entry["at"], entry["name"], f"{len(entry['numbers'])} targets"))
         elif kind == "begin":
@@ -66,7 +68,7 @@ def timeline(directory: Path, *, reads: bool = False) -> list[Moment]:
 
 def known(run_id: str) -> Past:
     """A run or a fleet by its name. Raises `RunbookError` where there is none."""
-    directory = store.runs_directory() / run_id
+    directory = store.run_directory(run_id)
     return past(directory) if (directory / RECORD).exists() else history.past(directory)
 
 

@@ -39,7 +39,7 @@ def show_run(
     from helpers.runbook import store
 
     one = history.known(checked_run_id(run_id))
-    directory = store.runs_directory() / run_id
+    directory = store.run_directory(run_id)
     print(f"{one.id}: {one.runbook}, mode {one.mode}: {one.status}\nbegan {_when(one.began)}, took {_seconds(one.duration_s) or '?'}; {one.who}; {one.what}")
     if one.error:
         print(one.error)

@@ -62,15 +62,15 @@ def launcher(record: Record, mode: str, kernels: Kernels, rehearse: Rehearse) ->
 
 def launch(target: Target, directory: Path, mode: str, kernels: Kernels, rehearse: Rehearse | None) -> Ended:
     """Run one target in its run's folder. Raises `RunbookError` where it cannot begin."""
-    values = {**target.values, "mode": mode}
+    values = target.values if target.reads_only else {**target.values, "mode": mode}
     if mode == "rehearse":
         assert rehearse is not None
         outcome = rehearse(target.path, values, directory, alone=True, manager=kernels.manager, quiet=True)
         return Ended(outcome.status, outcome.exit_code, outcome.error)
-    if mode == "apply":
+    if mode == "apply" and not target.reads_only:
         plan = store.read_json(directory / PLAN)
         gates = dict.fromkeys(one["gate"] for one in plan["gates"])
-        values.update(plan_file=str(directory / PLAN), approve=",".join(gates))
+        values = {**values, "plan_file": str(directory / PLAN), "approve": ",".join(gates)}
         refuse_if_stale(target.path, values, directory, manager=kernels.manager)
     outcome = execute(target.path, values, run_directory=directory, manager=kernels.manager, quiet=True)
     return Ended(outcome.status, outcome.exit_code, outcome.error)

@@ -1,4 +1,4 @@
-"""Tell somebody that a fleet waits for approval, failed or ended: an SNS topic, an EventBridge bus, a Slack channel.
+"""Tell somebody that a run or a fleet waits for approval, failed or ended: an SNS topic, an EventBridge bus, a Slack channel.
 
 A message says how many and how, and where to look; no error texts, parameters or codes, so that no secret can be in one.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import urllib.request
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -22,26 +23,32 @@ from helpers.runbook.redact import redact
 TOPIC = re.compile(r"arn:aws[a-z-]*:sns:([a-z0-9-]+):[0-9]{12}:[\w-]+(?:\.fifo)?")
 BUS = re.compile(r"arn:aws[a-z-]*:events:([a-z0-9-]+):[0-9]{12}:event-bus/[\w./-]+")
 SLACK, VARIABLE = "slack", "SLACK_WEBHOOK_URL"
-SOURCE, DETAIL_TYPE = "custom.runbooks", "Runbook fleet"
+SOURCE = "custom.runbooks"
 TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is told: `event` is `waits for approval`, `failed` or `ended`; `counts` are runs by status."""
+    """What is told: `event` is `waits for approval`, `failed` or `ended`; `counts` are runs by status, of one run its own. `runbook` is empty for a fleet."""
 
-    fleet: str
+    run: str
     event: str
     mode: str
     counts: dict[str, int]
     exit_code: int
     stopped: str = ""
+    runbook: str = ""
+
+    @property
+    def subject(self) -> str:
+        """Who it is about, and what happened."""
+        return f"Run {self.run} of {self.runbook} {self.event}" if self.runbook else f"Fleet {self.run} {self.event}"
 
     @property
     def sentence(self) -> str:
         """The message in words."""
-        told = ", ".join(f"{count} {status}" for status, count in self.counts.items())
-        return f"Fleet {self.fleet} {self.event}: {told} (mode {self.mode}, exit code {self.exit_code}){f'; stopped: {self.stopped}' if self.stopped else ''}."
+        told = ", ".join(status if self.runbook else f"{count} {status}" for status, count in self.counts.items())
+        return f"{self.subject}: {told} (mode {self.mode}, exit code {self.exit_code}){f'; stopped: {self.stopped}' if self.stopped else ''}."
 
 
 def event_of(mode: str, exit_code: int) -> str:
@@ -63,8 +70,14 @@ def checked(places: Iterable[str]) -> tuple[str, ...]:
     return places
 
 
+def announce(places: Iterable[str], message: Message) -> None:
+    """`tell`, and a line on stderr for each place that could not be told."""
+    for fault in tell(places, message):
+        print(f"runbook: {fault}", file=sys.stderr)
+
+
 def tell(places: Iterable[str], message: Message) -> list[str]:
-    """Send the message everywhere; returns a sentence for each place that could not be told, because a fleet does not fail for that."""
+    """Send the message everywhere; returns a sentence for each place that could not be told, because nothing fails for that."""
     faults = []
     for place in places:
         try:
@@ -80,9 +93,9 @@ def _send(place: str, message: Message) -> None:
     topic, bus = TOPIC.fullmatch(place), BUS.fullmatch(place)
     if topic:  # https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: a subject has fewer than 100 characters
         client = boto3.client("sns", region_name=topic[1], config=RETRIES)
-        client.publish(TopicArn=place, Subject=f"Fleet {message.fleet} {message.event}"[:99], Message=redact(message.sentence))
+        client.publish(TopicArn=place, Subject=message.subject[:99], Message=redact(message.sentence))
     elif bus:
-        entry = {"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": redact(json.dumps(asdict(message))), "EventBusName": place}
+        entry = {"Source": SOURCE, "DetailType": "Runbook run" if message.runbook else "Runbook fleet", "Detail": redact(json.dumps(asdict(message))), "EventBusName": place}
         answer = boto3.client("events", region_name=bus[1], config=RETRIES).put_events(Entries=[entry])
         if answer["FailedEntryCount"]:
             raise RunbookError(f"PutEvents was refused with {answer['Entries'][0].get('ErrorCode')}.")

@@ -14,11 +14,12 @@ from typing import Any
 
 from helpers.aws.errors import RunbookError
 from helpers.fleet.targets import Target
-from helpers.runbook import store
+from helpers.runbook import parameters, store
+from helpers.runbook.analysis import MODE
 from helpers.runbook.journal import Journal
 
 RECORD = "fleet.json"
-GOOD = {"done", "planned"}
+GOOD = {"done", "planned", "rolled back"}
 NEVER = "not run"
 INTERRUPTED = "interrupted"
 
@@ -47,8 +48,8 @@ class Record:
 
     def __init__(self, directory: Path, told: dict[str, Any], *, read_only: bool = False) -> None:
         self.directory, self.told = directory, told
-        self.targets = [Target(**{**one, "path": Path(one["path"])}) for one in told["targets"]]
-        self.journal = Journal(directory / "journal.jsonl", read_only=read_only)
+        self.targets = [Target(**{**one, "path": _notebook(one)}) for one in told["targets"]]
+        self.journal = Journal(directory / "journal.jsonl", read_only=read_only, shared=True)
 
     def close(self) -> None:
         """Let another process go on with this fleet run."""
@@ -72,6 +73,7 @@ class Record:
 
     def begin(self, target: Target, mode: str, again: bool) -> str:
         """Journal that a target's run begins; returns the run's id. `again` makes a new run where a rehearsal's cloud has gone."""
+        mode = target.mode_in(mode)
         attempt = sum(1 for one in self._of("begin", mode) if one["number"] == target.number) + 1
         run_id = f"{self.id}.{target.number:0{self._width}d}{f'.{attempt}' if again and attempt > 1 else ''}"
         self.journal.write("begin", mode=mode, number=target.number, run_id=run_id, attempt=attempt)
@@ -79,7 +81,7 @@ class Record:
 
     def end(self, target: Target, mode: str, run_id: str, status: str, exit_code: int, error: str, duration_s: float) -> None:
         """Journal how it ended."""
-        self.journal.write("end", mode=mode, number=target.number, run_id=run_id, status=status, exit_code=exit_code, error=error, duration_s=round(duration_s, 3))
+        self.journal.write("end", mode=target.mode_in(mode), number=target.number, run_id=run_id, status=status, exit_code=exit_code, error=error, duration_s=round(duration_s, 3))
 
     def outcomes(self, mode: str = "") -> list[Outcome]:
         """How every target stands in a mode (default: the newest), in the order of the file."""
@@ -97,7 +99,7 @@ class Record:
         return (store.read_json(self.runs / outcome.run_id / "result.json") if outcome.run_id else None) or {}
 
     def _of(self, type: str, mode: str) -> list[dict[str, Any]]:
-        return [one for one in self.journal.of_type(type) if one["mode"] == mode]
+        return [one for one in self.journal.of_type(type) if one["mode"] in (mode, MODE)]  # what analyses have read holds in a plan and its apply
 
     @property
     def _width(self) -> int:
@@ -112,20 +114,26 @@ def _outcome(target: Target, begin: dict[str, Any] | None, end: dict[str, Any] |
     return Outcome(target, end["status"], end["run_id"], end["exit_code"], end["error"], begin["at"], end["duration_s"], attempts)
 
 
+def _notebook(told: dict[str, Any]) -> Path:
+    """Where a target's notebook is: on another machine than the fleet was begun on, the runbook of that name."""
+    path = Path(told["path"])
+    return path if path.exists() else parameters.names().get(told["runbook"], path)
+
+
 def create(fleet_id: str, file: str, mode: str, targets: Sequence[Target]) -> Record:
     """The folder of a new fleet run. Raises `RunbookError` where a run has that name."""
-    directory = store.runs_directory().resolve() / fleet_id
+    directory = store.run_directory(fleet_id).resolve()
     if directory.exists():
         raise RunbookError(f"There is a run {fleet_id} already.", "Choose another --run-id, or go on with it: --resume, --retry-failed or --plan.")
     directory.mkdir(parents=True, mode=0o700)
     told = {"fleet": fleet_id, "file": file, "mode": mode, "created": time.time(), "targets": [{**asdict(one), "path": str(one.path)} for one in targets]}
-    store.write_json(directory / RECORD, told)
+    store.write_json(directory / RECORD, told, new=True)
     return Record(directory, told)
 
 
 def load(fleet_id: str, *, read_only: bool = False) -> Record:
     """A fleet run that exists. Raises `RunbookError` where there is none of that name, or another process runs it."""
-    directory = store.runs_directory().resolve() / fleet_id
+    directory = store.run_directory(fleet_id, members=True).resolve()
     told = store.read_json(directory / RECORD)
     if told is None:
         raise RunbookError(f"There is no fleet run {fleet_id}.", "`runbook runs` lists them.")

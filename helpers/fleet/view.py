@@ -18,7 +18,7 @@ from helpers.fleet.run import Ended, Fleet
 from helpers.fleet.targets import Target
 
 SHOWN = 12  # runs of which the live view shows how long they have run
-STYLES = {"done": "green", "planned": "blue", "failed": "red", "in doubt": "yellow", "not approved": "yellow", "interrupted": "yellow"}
+STYLES = {"done": "green", "planned": "blue", "rolled back": "magenta", "failed": "red", "in doubt": "yellow", "not approved": "yellow", "interrupted": "yellow"}
 
 
 def counted(fleet: Fleet) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
 import hashlib
 import importlib.metadata
 import os
@@ -73,7 +74,7 @@ def run(task: Task, rehearse: Rehearse | None = None) -> Ended:
     try:
         _say_where(task)
         with _adopted(task.settings, task.run_id):
-            directory = store.runs_directory().resolve() / task.run_id
+            directory = store.run_directory(task.run_id).resolve()
             ended = _ended_before(task, directory)
             if ended is None:
                 wait_until_free(directory)
@@ -85,7 +86,8 @@ def run(task: Task, rehearse: Rehearse | None = None) -> Ended:
 
 def _run(task: Task, directory: Path, rehearse: Rehearse | None) -> Ended:
     target = replace(task.target, path=found(str(task.target.path)))
-    ended = launch(target, directory, task.mode, _kernels(task.fleet, task.session, task.warm), rehearse)
+    # Jupyter keeps a thread's event loop in its context, and tasks get copies of one context: two of them would share a loop.
+    ended = contextvars.Context().run(launch, target, directory, task.mode, _kernels(task.fleet, task.session, task.warm), rehearse)
     store.write_json(directory / ENDED, {"task": task.name, **asdict(ended)})
     return ended
 
@@ -111,6 +113,9 @@ def wait_until_free(directory: Path, patience_s: float = HELD_S) -> None:
     Raises `RunbookError` where it is held for longer than `patience_s` seconds.
     """
     end = time.monotonic() + patience_s
+    while store.is_held(directory) and time.monotonic() < end:  # in S3, where a lease tells it
+        time.sleep(1)
+        store.run_directory(directory.name)
     while (directory / "journal.jsonl").exists():
         try:
             return Journal(directory / "journal.jsonl").close()
@@ -252,7 +257,10 @@ def _version(package: str) -> str:
 
 
 def _nonce(folder: Path) -> str:
-    """What the coordinator wrote there; empty where that is not seen, or nothing can be written beside it."""
+    """What the coordinator wrote there; empty where that is not seen, or nothing can be written beside it. Runs in S3: the address, which can be listed."""
+    if place := store.shared():
+        place.listed(folder.name)
+        return place.address
     try:
         store.write_json(folder / f"{platform.node()}-{os.getpid()}.json", "seen")
         return store.read_json(folder / NONCE) or ""

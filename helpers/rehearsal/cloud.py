@@ -97,12 +97,12 @@ class Cloud:
         """
         self._ask("emit", {"events": [dict(event) for event in events], "bus": bus, "past": past})
 
-    def seed_file_systems(self, ids: Mapping[str, str], served: str, folders: Sequence[str]) -> dict[str, str]:
-        """Give file systems (name: id) sizes and metrics, and the one called `served` an NFS server with these folders where it can be had.
+    def seed_file_systems(self, ids: Mapping[str, str], served: str, folders: Sequence[str], *, minutes: bool = False) -> dict[str, str]:
+        """Give file systems (name: id) sizes and metrics, those of two weeks by the minute where that is asked for, and the one called `served` an NFS server with these folders where it can be had.
 
         Returns its address, and under "missing" why there is none.
         """
-        return self._ask("file-systems", {"file_systems": dict(ids), "served": served, "folders": list(folders)}, 60.0)
+        return self._ask("file-systems", {"file_systems": dict(ids), "served": served, "folders": list(folders), "minutes": minutes}, 60.0)
 
     def seed_cache_metrics(self, series: Sequence[Mapping[str, Any]]) -> None:
         """Give nodes of a cache their CloudWatch metrics, as `helpers.rehearsal.elasticache.metrics.series` makes them."""

@@ -171,10 +171,11 @@ def _folders() -> list[Path]:
 
 def _known(run_directory: Path) -> clouds.Cloud | None:
     """The cloud that the run has begun on; None for a run that has not begun."""
-    record = store.read_json(run_directory / RECORD)
+    record = store.read_json(run_directory / RECORD)  # which stays on the machine of the cloud
     cloud = clouds.attach(Path(record["cloud"])) if record else None
-    if record and cloud is None and _has_begun(run_directory):
-        raise RunbookError(f"The local cloud of run {run_directory.name} has ended, and its servers with the run's state.", "Start a new rehearsal.")
+    if cloud is None and _has_begun(run_directory):
+        where = "has ended" if record else "is not on this machine or has ended"
+        raise RunbookError(f"The local cloud of run {run_directory.name} {where}, and its servers with the run's state.", "Start a new rehearsal.")
     return cloud
 
 

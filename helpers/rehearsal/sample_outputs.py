@@ -22,8 +22,9 @@ from nbclient import NotebookClient
 from helpers.aws.errors import RunbookError
 from helpers.rehearsal import rehearse
 from helpers.runbook import parameters
+from helpers.runbook.analysis import is_analysis
 
-DIGEST = "outputs_of"  # in the notebook's metadata, under `runbook` where that is
+DIGEST = "outputs_of"  # in the notebook's metadata, under `runbook`
 
 
 def refresh(name: str) -> Path:
@@ -32,7 +33,7 @@ def refresh(name: str) -> Path:
     Raises `RunbookError` where the rehearsal does not end as done; the notebook is then left alone.
     """
     path = parameters.find(name)
-    if "runbook" not in json.loads(path.read_text(encoding="utf-8"))["metadata"]:
+    if is_analysis(parameters.load(path)):
         return _keep(path, _executed(path))
     with tempfile.TemporaryDirectory() as folder:
         result = rehearse.execute(path, {"mode": "rehearse"}, Path(folder).resolve() / "sample")
@@ -56,7 +57,7 @@ def _keep(path: Path, executed: dict[str, Any]) -> Path:
         ran = outputs[cell["id"]]
         cell["execution_count"] = number
         cell["outputs"] = [{**one, "execution_count": number} if "execution_count" in one else one for one in ran["outputs"]]
-    notebook["metadata"].get("runbook", notebook["metadata"])[DIGEST] = digest(notebook)
+    notebook["metadata"].setdefault("runbook", {})[DIGEST] = digest(notebook)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial, path)

@@ -300,10 +300,17 @@ def eventbridge_debug(cloud: Cloud, **options: Any) -> EventScenario:
 
 
 def file_systems(cloud: Cloud, *, fresh: bool = False, **_: Any) -> FileSystems:
-    """Ensure the file systems that runbooks/efs_mount.ipynb and the notebooks on EFS look at."""
+    """Ensure the file systems that runbooks/efs_mount.ipynb mounts."""
     from helpers.rehearsal.efs import scenario
 
     return scenario.ensure(cloud, fresh=fresh)
+
+
+def metered_file_systems(cloud: Cloud, *, fresh: bool = False, **_: Any) -> FileSystems:
+    """Ensure the same file systems for the notebooks on EFS, which read their metrics by the minute too."""
+    from helpers.rehearsal.efs import scenario
+
+    return scenario.ensure(cloud, fresh=fresh, minutes=True)
 
 
 def container_images(cloud: Cloud, *, fresh: bool = False, **_: Any) -> ContainerImages:
@@ -318,8 +325,8 @@ SCENARIOS: dict[str, Callable[..., Scenario | EventScenario | FileSystems | Cont
     "ecr_lifecycle": container_images,
     "ecr_push": container_images,
     "ecr_storage": container_images,
-    "efs_credits": file_systems,
-    "efs_fleet": file_systems,
+    "efs_credits": metered_file_systems,
+    "efs_fleet": metered_file_systems,
     "efs_mount": file_systems,
     "eventbridge_debug": eventbridge_debug,
     "redis_upgrade": redis_upgrade,
@@ -342,7 +349,7 @@ EVENT_PARAMETERS = ("event_bus", "rule", "archive")
 
 def options_of(parameters: Mapping[str, Any], scenario: str = "redis_upgrade") -> dict[str, str]:
     """Return the options of a scenario that a run with these parameters needs; what is empty stays the default."""
-    if SCENARIOS.get(scenario) in (container_images, file_systems):
+    if SCENARIOS.get(scenario) in (container_images, file_systems, metered_file_systems):
         return {}
     if scenario == "eventbridge_debug":
         return {name: str(parameters[name]) for name in EVENT_PARAMETERS if parameters.get(name)}

@@ -80,7 +80,7 @@ class Run:
         self.runbook, self.parameters = runbook, values
         self.mode = values.get("mode", "rehearse")
         self.id = values.get("run_id") or store.new_run_id()
-        self.directory = store.runs_directory() / self.id
+        self.directory = store.run_directory(self.id)
         self.metrics: dict[str, Any] = {}
         self.steps: list[Step] = []
         self.calls: list[calls.Call] = []
@@ -100,7 +100,14 @@ class Run:
     def _open(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._remember_parameters()
-        self.journal = Journal(self.directory / "journal.jsonl", read_only=self.mode == "plan")
+        self.journal = Journal(self.directory / "journal.jsonl", read_only=self.mode == "plan", shared=self.mode == "apply")
+        try:
+            self._begin()
+        except BaseException:
+            self._close()  # else this process would hold the run, and could not try again
+            raise
+
+    def _begin(self) -> None:
         self._earlier_calls = self._read_calls()
         if self.mode == "rehearse":
             self._enter_local_cloud()
@@ -126,7 +133,7 @@ class Run:
         asked = {name: value for name, value in self.parameters.items() if name not in CONTROL}
         known = store.read_json(path)
         if known is None:
-            return store.write_json(path, {"runbook": self.runbook, "run_id": self.id, "mode": self.mode, "created": self.started, "parameters": asked})
+            return store.write_json(path, {"runbook": self.runbook, "run_id": self.id, "mode": self.mode, "created": self.started, "parameters": asked}, new=True)
         changed = sorted(name for name in asked if known["parameters"].get(name) != asked[name])
         if known["runbook"] != self.runbook or changed:
             what = f"{', '.join(changed)} differ" if changed else f"it is a run of {known['runbook']}"
@@ -252,7 +259,7 @@ class Run:
         failed = [check for check in checks if check.outcome == "fail"]
         if failed:
             told = RunbookError(
-                "; ".join(f"{check.name}: {check.found}" for check in failed) + " Nothing was changed.",
+                "; ".join(f"{check.name}: {check.found}" for check in failed).rstrip(".") + ". Nothing was changed.",
                 " ".join(check.remedy for check in failed if check.remedy),
             )
             self._end("failed", str(told))
@@ -309,11 +316,12 @@ class Run:
             self.steps[-1].calls.append(call)
         self.calls.append(call)
         if self.mode != "plan":
-            with open(self.directory / "calls.jsonl", "a", encoding="utf-8", opener=_private) as file:
-                file.write(json.dumps(asdict(call), default=str) + "\n")
+            # where a resumed run is in its plan is told by the writes that were sent
+            self.journal.log_call(asdict(call), wait=call.write and call.sent and self._expected is not None)
 
     def _on_write(self, call: calls.Call) -> None:
-        """Refuse a write that is not the next one of the plan that is applied."""
+        """Refuse a write of a run that another process has gone on with, and one that is not the next one of the plan that is applied."""
+        self.journal.check()
         if self._expected is None:
             return
         following = self._expected[0] if self._expected else None
@@ -393,6 +401,8 @@ class Run:
                 from helpers.runbook import report
 
                 report.write(self)
+                if self.mode != "apply":
+                    store.publish(self.directory)
         self._close()
 
     def _close(self) -> None:
@@ -488,7 +498,3 @@ def _user() -> str:
         return getpass.getuser()
     except Exception:
         return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

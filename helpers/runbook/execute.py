@@ -83,13 +83,16 @@ def execute(
     run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     _refuse_a_second(run_directory / "journal.jsonl")
     before, began = _stamp(run_directory / "result.json"), time.time()
-    fault = _run(path, values, run_directory, environment, manager, quiet)
-    if reads_only:
-        result = analysis.record(path, values, run_directory, began, fault)
-        return ExecutionResult(run_directory.name, run_directory, result["status"], result["exit_code"], fault, result)
-    if _stamp(run_directory / "result.json") == before:
-        return _unrecorded(path, values, run_directory, fault)
-    return _judge(run_directory, fault)
+    applies = values.get("mode", next((p.default for p in declared if p.name == "mode"), "")) == "apply"
+    with contextlib.nullcontext() if applies else store.published(run_directory):  # an apply is held by its kernel
+        fault = _run(path, values, run_directory, _environment(run_directory, environment, applies), manager, quiet)
+        with store.published(run_directory, after_its_kernel=True) if applies else contextlib.nullcontext():
+            if reads_only:
+                result = analysis.record(path, values, run_directory, began, fault)
+                return ExecutionResult(run_directory.name, run_directory, result["status"], result["exit_code"], fault, result)
+            if _stamp(run_directory / "result.json") == before:
+                return _unrecorded(path, values, run_directory, fault)
+            return _judge(run_directory, fault)
 
 
 def _refuse_a_second(journal: Path) -> None:
@@ -126,7 +129,7 @@ class _Printing(PapermillNotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-def _run(path: Path, values: Mapping[str, Any], directory: Path, environment: Mapping[str, str] | None, make: Manager, quiet: bool) -> str:
+def _run(path: Path, values: Mapping[str, Any], directory: Path, environment: Mapping[str, str], make: Manager, quiet: bool) -> str:
     """Execute the notebook; returns why it stopped early, or the empty string."""
     notebook = parameterize_notebook(load_notebook_node(str(path)), dict(values), kernel_name=KERNEL, language="python")
     notebook.metadata.papermill.update(input_path=path.name, output_path="output.ipynb")
@@ -137,7 +140,7 @@ def _run(path: Path, values: Mapping[str, Any], directory: Path, environment: Ma
         with kernel(make) as its_kernel, _interrupting(its_kernel):
             kind = PapermillNotebookClient if quiet else _Printing
             client = kind(manager, km=its_kernel, timeout=None, iopub_timeout=60, startup_timeout=STARTUP, shutdown_kernel="immediate")
-            client.execute(env=_environment(directory, environment), cleanup_kc=True)
+            client.execute(env=environment, cleanup_kc=True)
     except DeadKernelError:
         fault = "The kernel died."
     except KeyboardInterrupt:
@@ -162,9 +165,10 @@ def kernel(make: Manager = AsyncKernelManager) -> Iterator[AsyncKernelManager]:
         yield make(kernel_name=KERNEL, kernel_spec_manager=specs, transport="ipc", connection_file=f"{folder}/k.json")
 
 
-def _environment(directory: Path, environment: Mapping[str, str] | None) -> dict[str, str]:
-    """The kernel's environment: as given, and where the runs are."""
-    return {**(os.environ if environment is None else environment), "RUNBOOK_RUNS": str(directory.parent.resolve())}
+def _environment(directory: Path, environment: Mapping[str, str] | None, applies: bool) -> dict[str, str]:
+    """The kernel's environment: as given, and where the runs are. Of runs in S3 only an apply is written there by its kernel itself."""
+    place = store.shared_with(directory) if applies else None
+    return {**(os.environ if environment is None else environment), "RUNBOOK_RUNS": place.address if place else str(directory.parent.resolve())}
 
 
 def _interrupting(kernel: AsyncKernelManager) -> contextlib.AbstractContextManager[None]:

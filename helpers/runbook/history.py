@@ -46,7 +46,7 @@ class Moment:
 
 def runs(directory: Path | None = None) -> list[Past]:
     """The runs in a folder (default: the project's), oldest first; a folder that cannot be read as a run says so in its status."""
-    folder = directory or store.runs_directory()
+    folder = directory or store.every_run()
     found = [_past_or_fault(path.parent) for path in folder.glob("*/run.json")]
     return sorted(found, key=lambda one: (one.began, one.id))
 
@@ -55,11 +55,12 @@ def past(directory: Path) -> Past:
     """What one run is in a list. Raises `RunbookError` where there is none in the folder, or its files are damaged."""
     known = _json(directory / "run.json")
     if known is None:
-        raise RunbookError(f"There is no run {directory.name} in {directory.parent}.", "`runbook runs` lists them.")
+        raise RunbookError(f"There is no run {directory.name} in {store.name() if store.shared_with(directory) else directory.parent}.", "`runbook runs` lists them.")
     result = _json(directory / "result.json") or {}
     started = Journal(directory / "journal.jsonl", read_only=True).of_type("started")
     status = result.get("status", "unknown")
-    if status == "running" and started and not _runs(started[-1].get("pid")):
+    held = store.is_held(directory)
+    if status == "running" and started and not (_runs(started[-1].get("pid")) if held is None else held):
         status = CUT_SHORT
     who = result.get("caller") or (started[-1].get("who", "") if started else "")
     began = known.get("created") or (directory / "run.json").stat().st_mtime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,26 +15,64 @@ except ImportError:  # pragma: no cover - the product runs on Linux and macOS
     fcntl = None
 
 from helpers.aws.errors import RunbookError
-from helpers.runbook.redact import redact
+from helpers.runbook import store
+from helpers.runbook.redact import redact_data
+
+CAN_WAIT = {"step", "card", "metrics"}  # a resumed run writes these again: they go to S3 with the next entry that others must know of
+BEGINS = {"started", "intent", "gate", "approved", "begin"}  # nothing follows from these before they are in S3
+CALLS = "calls.jsonl"
 
 
 class Journal:
-    """An append-only file of entries; the last entry of a key says how far its effect is."""
+    """An append-only file of entries; the last entry of a key says how far its effect is.
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    `shared`: of a run in S3 every entry is put there, too, and no other process goes on with the run until `close`. Raises
+    `RunbookError` where another one does.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, shared: bool = False) -> None:
         self.path = path
-        self._file = None if read_only else _open_alone(path)
-        self.entries = _read(path)
+        self._lock = threading.RLock()
+        self._shared = store.take(path.parent) if shared and not read_only else None
+        try:
+            self._file = None if read_only else _open_alone(path)
+            self.entries = _read(path)
+        except BaseException:
+            self._let_go()
+            raise
 
     def write(self, type: str, **fields: Any) -> dict[str, Any]:
-        """Append an entry and wait until it is on disk."""
+        """Append an entry and wait until it is on disk, and in S3 where the run is there.
+
+        What begins something is put into S3 first. What has happened is on disk first: it is not lost where S3 cannot be reached.
+        """
         entry = {"at": time.time(), "type": type, **fields}
-        self.entries.append(entry)
-        if self._file is not None:
-            self._file.write(json.dumps(_masked(entry), ensure_ascii=False, default=str) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        masked = redact_data(entry)
+        with self._lock:
+            if self._shared is not None and type in BEGINS:
+                self._shared.add(self.path.name, masked, wait=True, begins=True)
+            self.entries.append(entry)
+            if self._file is not None:
+                self._file.write(store.line_of(masked))
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            if self._shared is not None and type not in BEGINS:
+                self._shared.add(self.path.name, masked, wait=type not in CAN_WAIT)
         return entry
+
+    def log_call(self, call: dict[str, Any], *, wait: bool) -> None:
+        """Append a call to calls.jsonl; `wait` until it is in S3, where the run is there."""
+        call = redact_data(call)
+        with self._lock:
+            with open(self.path.with_name(CALLS), "a", encoding="utf-8", opener=_private) as file:
+                file.write(store.line_of(call))
+            if self._shared is not None:
+                self._shared.add(CALLS, call, wait=wait)
+
+    def check(self) -> None:
+        """Return where this process still may act. Raises `RunbookError` where another one has gone on with the run."""
+        if self._shared is not None:
+            self._shared.check()
 
     def last(self, key: str) -> dict[str, Any] | None:
         """The newest intent, done or undone entry of an effect."""
@@ -54,6 +93,12 @@ class Journal:
         if self._file is not None:
             self._file.close()
             self._file = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.close()
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -68,13 +113,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _masked(value: Any) -> Any:
-    """The value with secrets masked in its texts, before JSON escapes them."""
-    if isinstance(value, dict):
-        return {name: _masked(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_masked(item) for item in value]
-    return redact(value) if isinstance(value, str) else value
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _open_alone(path: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 MASK = "(secret)"
 SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
@@ -28,3 +29,12 @@ def redact(text: str) -> str:
             text = text.replace(value, MASK)
     text = PATTERNS[0].sub(lambda found: f"{found[1]}{found[2]}{MASK}", text)
     return PATTERNS[1].sub(MASK, text)
+
+
+def redact_data(value: Any) -> Any:
+    """Plain data with secrets masked in its texts, before JSON escapes them."""
+    if isinstance(value, dict):
+        return {name: redact_data(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact_data(item) for item in value]
+    return redact(value) if isinstance(value, str) else value

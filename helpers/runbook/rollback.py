@@ -14,6 +14,7 @@ import pandas as pd
 from helpers.aws.errors import RunbookError, explain
 from helpers.runbook import store
 from helpers.runbook.engine import Run
+from helpers.runbook.journal import Journal
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,16 @@ class Undo:
     function: Callable[..., Any]
     arguments: dict[str, Any]
 
+    @property
+    def effect(self) -> str:
+        """The effect as a reader writes it: its step and its name."""
+        return self.key.replace("/", ": ")
+
+    @property
+    def done_by(self) -> str:
+        """How it is taken back, in a sentence."""
+        return (self.function.__doc__ or self.function.__name__).strip().splitlines()[0]
+
 
 def rollback(run_id: str, *, approve: str = "", mode: str = "") -> Run:
     """Undo what run `run_id` did, in reverse; returns the run, whose `status` is `rolled back` or `failed`.
@@ -31,12 +42,12 @@ def rollback(run_id: str, *, approve: str = "", mode: str = "") -> Run:
     `mode` is the run's own, or "plan" to list the writes only. Gate: `rollback`. Raises `RunbookError` where the
     run is unknown or did something that cannot be undone.
     """
-    known = store.read_json(store.runs_directory() / run_id / "run.json")
+    known = store.read_json(store.run_directory(run_id) / "run.json")
     if known is None:
-        raise RunbookError(f"There is no run {run_id} in {store.runs_directory()}.", "`runbook runs` lists them.")
+        raise RunbookError(f"There is no run {run_id} in {store.name()}.", "`runbook runs` lists them.")
     run = Run(known["runbook"], {**known["parameters"], "run_id": run_id, "mode": mode or known["mode"], "approve": approve})
     run._open()
-    steps = undos(run)
+    steps = undos(run.journal)
     run.gate("rollback", f"Undo {len(steps)} effects of run {run_id}.", run_id)
     for undo in steps:
         _take_back(run, undo)
@@ -46,17 +57,17 @@ def rollback(run_id: str, *, approve: str = "", mode: str = "") -> Run:
 
 def preview(run: Run) -> pd.DataFrame:
     """What a roll back of `run` would do now, newest effect first: effect, how it is undone."""
-    rows = [(undo.key.replace("/", ": "), (undo.function.__doc__ or undo.function.__name__).strip().splitlines()[0]) for undo in undos(run)]
+    rows = [(undo.effect, undo.done_by) for undo in undos(run.journal)]
     return pd.DataFrame(rows, columns=["effect", "undone by"])
 
 
-def undos(run: Run) -> list[Undo]:
-    """The undos of the effects done or in doubt, newest first."""
+def undos(journal: Journal) -> list[Undo]:
+    """The undos of the effects done or in doubt, newest first. Raises `RunbookError` for one that cannot be taken back."""
     found: dict[str, Undo] = {}
-    for entry in run.journal.of_type("intent"):
+    for entry in journal.of_type("intent"):
         function = _function(entry["function"])
         undo = function.undo
-        if undo is None or run.journal.last(entry["key"])["type"] == "undone":
+        if undo is None or journal.last(entry["key"])["type"] == "undone":
             continue
         if isinstance(undo, str):
             raise RunbookError(f"{entry['key']} cannot be taken back.", undo)

@@ -39,7 +39,7 @@ def test_a_fleet_is_planned_approved_as_a_whole_and_applied_once(tiny, fleet_fil
     assert done.code == 0, done.err
     assert ledger(tiny) == ["a switch", "b switch", "c switch"]
     page = (tiny.parent / "runs" / "f1" / "index.html").read_text()
-    assert "efs CreateTags" in page and "../f1.001/output.ipynb" in page and "<script" not in page and "http" not in page.replace("http-equiv", "")
+    assert "efs: CreateTags" in page and "../f1.001/output.ipynb" in page and "<script" not in page and "http" not in page.replace("http-equiv", "")
     rows = list(csv.DictReader(io.StringIO((tiny.parent / "runs" / "f1" / "results.csv").read_text())))
     assert [(row["resource"], row["status"], row["writes"]) for row in rows] == [("a", "done", "1"), ("b", "done", "1"), ("c", "done", "1")]
 

@@ -81,14 +81,14 @@ def test_a_csv_file_is_held_to_its_header(tmp_path, tiny):
     assert faults(written(tmp_path, 'resource,size\n"two\nlines",x\nc,y\n', "f.csv"), str(tiny)) == [(2, "size is 'x', which is not a whole number."), (4, "size is 'y', which is not a whole number.")]
 
 
-def test_an_analysis_without_modes_and_a_resource_nobody_declared_are_refused(tmp_path):
+def test_an_analysis_is_not_planned_and_a_resource_nobody_declared_is_refused(tmp_path):
     text = "targets:\n- {runbook: efs_credits, resource: fs-1}\n"
-    assert faults(written(tmp_path, text)) == [(2, "efs_credits has no modes and records no result: a fleet is of runbooks.")]
+    assert faults(written(tmp_path, text)) == [(0, "It has analyses only, which change nothing, so there is nothing to plan: read them (--mode read).")]
 
 
 def test_a_rehearsal_has_no_accounts(tmp_path, tiny):
     text = f"runbook: {tiny}\ntargets:\n- {{resource: a, account: 012345678901, region: eu-west-1}}\n- {{resource: a, account: 012345678902, region: eu-west-1}}\n"
-    targets, wrong = resolve(read(written(tmp_path, text)).entries, rehearse=True)
+    targets, wrong = resolve(read(written(tmp_path, text)).entries, "rehearse")
     assert wrong == [] and targets[0].values == {"name": "a"} and targets[0].label == "a · 012345678901 · eu-west-1"
 
 

@@ -15,4 +15,4 @@ def test_a_fleet_stands_for_its_runs_and_has_a_timeline_of_its_own(tiny, fleet_f
     missing = runbook("runs", "show", "nothing")
     assert missing.code == 1 and "There is no run nothing" in missing.err
     back = runbook("rollback", "f1")
-    assert back.code == 1 and "f1 is a fleet, not a run." in back.err
+    assert back.code == 1 and "Fleet f1 was not applied, so nothing is to be undone." in back.err

@@ -11,8 +11,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import boto3
 import nbformat
 import pytest
+
+from helpers.rehearsal import cloud as clouds
 
 PARAMETERS = """
 mode: str = "rehearse"  # mode
@@ -59,37 +62,56 @@ CALL = "import sys; from helpers.fleet import accounts; accounts.unreachable = l
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are counted in /proc")
 def test_a_coordinator_killed_in_the_middle_of_an_apply_is_gone_on_with_and_every_effect_happens_once(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
-    path = tmp_path / "steps.ipynb"
+    planned_killed_and_resumed(tmp_path, "here", "here")
+    assert not [one for one in Path("/proc").glob("[0-9]*/environ") if _environ(one).find(f"RUNBOOK_RUNS={tmp_path}".encode()) >= 0 and one.parent.name != str(os.getpid())]
+
+
+@pytest.mark.slow
+def test_a_fleet_whose_machine_died_in_the_middle_of_an_apply_is_gone_on_with_on_another_by_what_is_in_s3(tmp_path, monkeypatch):
+    cloud = clouds.up(tmp_path / "cloud")
+    try:
+        for name, value in {**cloud.environment(), "NO_PROXY": "127.0.0.1", "RUNBOOK_RUNS": "s3://fleets/team", "RUNBOOK_LEASE_S": "3"}.items():
+            monkeypatch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="fleets", CreateBucketConfiguration={"LocationConstraint": clouds.REGION})
+        planned_killed_and_resumed(tmp_path, "one", "another")
+        assert not (tmp_path / "runs").exists()
+    finally:
+        clouds.down(tmp_path / "cloud")
+
+
+def planned_killed_and_resumed(house: Path, machine: str, other: str) -> None:
+    """Plan a fleet of three and apply it on a machine, which is a cache folder; kill it amid the second run, and go on on another one."""
+    path = house / "steps.ipynb"
     tagged = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
     cells = [tagged, nbformat.v4.new_code_cell(f"NOTEBOOK = {str(path)!r}\n{START}"), nbformat.v4.new_code_cell(STEPS)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"runbook": {"gates": ["go"], "resource": "name"}}), path)
-    (tmp_path / "fleet.yaml").write_text(f"runbook: {path}\nparameters: {{house: {tmp_path}}}\ntargets: [a, b, c]\n")
+    (house / "fleet.yaml").write_text(f"runbook: {path}\nparameters: {{house: {house}}}\ntargets: [a, b, c]\n")
 
-    def call(*arguments: str) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-c", CALL, "fleet", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def call(where: str, *arguments: str) -> subprocess.Popen:
+        environment = {**os.environ, "XDG_CACHE_HOME": str(house / where)}
+        return subprocess.Popen([sys.executable, "-c", CALL, "fleet", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    planned = call(str(tmp_path / "fleet.yaml"), "--mode", "plan", "--run-id", "f1")
+    planned = call(machine, str(house / "fleet.yaml"), "--mode", "plan", "--run-id", "f1")
     out, err = planned.communicate(timeout=100)
     assert planned.returncode == 2, out + err
-    assert "6 writes and 3 gates" in err and not (tmp_path / "ledger").exists()
-    killed = call("--plan", "f1", "--approve", re.search(r"Code: (\w+)", err)[1], "--max-concurrency", "1")
+    assert "6 writes and 3 gates" in err and not (house / "ledger").exists()
+    killed = call(machine, "--plan", "f1", "--approve", re.search(r"Code: (\w+)", err)[1], "--max-concurrency", "1")
     try:
         end = time.monotonic() + 100
-        while not (tmp_path / "now").exists():
+        while not (house / "now").exists():
             assert time.monotonic() < end and killed.poll() is None, killed.communicate()
             time.sleep(0.05)
         os.kill(killed.pid, signal.SIGKILL)
     finally:
         killed.kill()
         killed.communicate()
-    (tmp_path / "killed").touch()
-    assert (tmp_path / "ledger").read_text().splitlines() == ["a one", "a two", "b one"]
-    resumed = call("--resume", "f1")
+    (house / "killed").touch()
+    assert (house / "ledger").read_text().splitlines() == ["a one", "a two", "b one"]
+    resumed = call(other, "--resume", "f1")
     out, err = resumed.communicate(timeout=100)
     assert resumed.returncode == 0, out + err
     assert "2 of 3 targets" in out
-    assert Counter((tmp_path / "ledger").read_text().splitlines()) == Counter(f"{name} {step}" for name in "abc" for step in ("one", "two"))
-    assert not [one for one in Path("/proc").glob("[0-9]*/environ") if _environ(one).find(f"RUNBOOK_RUNS={tmp_path}".encode()) >= 0 and one.parent.name != str(os.getpid())]
+    assert Counter((house / "ledger").read_text().splitlines()) == Counter(f"{name} {step}" for name in "abc" for step in ("one", "two"))
 
 
 def _environ(path: Path) -> bytes:

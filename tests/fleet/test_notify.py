@@ -74,3 +74,27 @@ def test_a_place_that_is_none_is_refused_before_anything_runs(monkeypatch):
             notify.checked([place])
         assert "secret" not in str(told.value)
     assert notify.checked([TOPIC, BUS]) == (TOPIC, BUS)
+
+
+def test_a_single_run_tells_when_it_waits_fails_or_ends_and_shows_no_error(tiny, runbook, server, monkeypatch):
+    monkeypatch.setattr("helpers.runbook.parameters.names", lambda: {"tiny": tiny})  # as if it were in runbooks/
+    run = ("run", tiny, "-p", "name=a", "--notify", TOPIC)
+    assert runbook(*run, "--mode", "plan", "--run-id", "r1").code == 2
+    assert "Subject=Run+r1+of+tiny+waits+for+approval&" in server[-1][1] and "planned+%28mode+plan%2C+exit+code+2%29" in server[-1][1]
+    tiny.with_name("broken-a").write_text("The password hunter2 is wrong.")
+    assert runbook(*run, "--mode", "apply", "--run-id", "r2").code == 1
+    assert "Run+r2+of+tiny+failed" in server[-1][1] and "hunter2" not in server[-1][1]
+    tiny.with_name("broken-a").unlink()
+    assert runbook("resume", "r2", "--notify", "slack").code == 1  # its webhook is not https here: refused before anything runs
+    assert runbook("resume", "r2", "--notify", TOPIC).code == 0
+    assert "Run+r2+of+tiny+ended" in server[-1][1] and len(server) == 3
+
+
+def test_a_fleet_that_waits_and_one_that_is_gone_on_with_tell_too(tiny, fleet_file, runbook, server):
+    tiny.with_name("broken-b").write_text("It broke.")
+    assert runbook("fleet", fleet_file("a", "b", "c"), "--mode", "plan", "--run-id", "f1", "--max-errors", "0", "--max-concurrency", "1").code == 4
+    tiny.with_name("broken-b").unlink()
+    assert runbook("resume", "f1", "--notify", TOPIC).code == 4 and "Fleet+f1+failed" in server[-1][1]
+    assert runbook("fleet", "--retry-failed", "f1").code == 2
+    assert runbook("fleet", "--plan", "f1", "--notify", TOPIC).code == 3
+    assert "Fleet+f1+waits+for+approval" in server[-1][1] and len(server) == 2

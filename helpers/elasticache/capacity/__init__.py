@@ -2,7 +2,8 @@
 
 from helpers.elasticache.capacity.checks import verdicts
 from helpers.elasticache.capacity.review import Review, review
+from helpers.elasticache.capacity.row import record
 from helpers.elasticache.capacity.sizing import Sizing, size
 from helpers.elasticache.capacity.source import Source, open_source
 
-__all__ = ["Review", "Sizing", "Source", "open_source", "review", "size", "verdicts"]
+__all__ = ["Review", "Sizing", "Source", "open_source", "record", "review", "size", "verdicts"]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from helpers.aws import capacity
 from helpers.elasticache.capacity.cluster import Cluster
 from helpers.elasticache.capacity.review import FULL_CORE, GIB, OWN_METRIC_FROM, Need, Review
 from helpers.elasticache.capacity.trend import Reached
@@ -61,6 +62,18 @@ class Sizing:
         return self.best is None or self.best.type != self.now.type
 
     @property
+    def tightest(self) -> Limit:
+        """The limit of the present type that the need comes nearest to."""
+        return min(limits(self.now.type, self.now.usable, self.review.need), key=lambda one: one.headroom)
+
+    @property
+    def to_do(self) -> str:
+        """What to do about the node type, in a few words."""
+        if self.best is None:
+            return "spread the keys over more shards"
+        return f"take {self.best.type.name}" if self.changes else f"stay on {self.now.type.name}"
+
+    @property
     def finding(self) -> str:
         """What to do about the node type, in a sentence."""
         money = self.prices.currency
@@ -100,22 +113,47 @@ def _gbps(kind: NodeType) -> str:
     return f"{kind.network_baseline / GBPS:g}{burst}"
 
 
+@dataclass(frozen=True)
+class Limit:
+    """A measured peak next to what a node type allows, in one unit; `held_back` says that more was wanted than was measured."""
+
+    name: str
+    measured: float
+    allowance: float
+    unit: str
+    measured_as: str
+    held_back: bool = False
+
+    @property
+    def headroom(self) -> float:
+        """Per cent of the allowance that is left: none where something was held back."""
+        return min(capacity.headroom(self.measured, self.allowance), 0.0 if self.held_back else np.inf)
+
+    def holds(self, headroom: float) -> bool:
+        """True where the peak with `headroom` (0.2: a fifth more) stays within the allowance."""
+        return self.measured * (1 + headroom) <= self.allowance and not self.held_back
+
+
+def limits(kind: NodeType, usable: float, need: Need) -> list[Limit]:
+    """Every limit of a node type next to the need: GiB of memory, per cent of a core, Gbit/s, connections."""
+    found = [Limit("memory", need.memory / GIB, usable / GIB, "GiB", "peak"), Limit("CPU", need.core, FULL_CORE, "% of a core", "peak")]
+    if kind.vcpus < OWN_METRIC_FROM:
+        found.append(Limit("CPU", need.cores, FULL_CORE, "% of a core", "peak of all cores"))
+    if kind.burstable:
+        found.append(Limit("CPU credits", need.mean_cores, 100 * kind.vcpus * kind.cpu_baseline, "% of a core", "mean"))
+    held = kind.network_baseline <= need.more_network_than
+    return [
+        *found,
+        Limit("network baseline", need.network / GBPS, kind.network_baseline / GBPS, "Gbit/s", "busiest hour", held),
+        Limit("network burst", need.network_minute / GBPS, kind.network_burst / GBPS, "Gbit/s", "busiest minute"),
+        Limit("connections", need.connections, kind.most_connections, "", "peak"),
+    ]
+
+
 def lacks(kind: NodeType, usable: float, need: Need, headroom: float) -> tuple[str, ...]:
     """What a type has too little of for the peak with `headroom` (0.2: a fifth more)."""
-    more, found = 1 + headroom, []
-    if need.memory * more > usable:
-        found.append("memory")
-    if need.core * more > FULL_CORE or (kind.vcpus < OWN_METRIC_FROM and need.cores * more > FULL_CORE):
-        found.append("CPU")
-    elif kind.burstable and need.mean_cores * more > 100 * kind.vcpus * kind.cpu_baseline:
-        found.append("CPU credits")
-    if need.network * more > kind.network_baseline or kind.network_baseline <= need.more_network_than:
-        found.append("network baseline")
-    if need.network_minute * more > kind.network_burst:
-        found.append("network burst")
-    if need.connections * more > kind.most_connections:
-        found.append("connections")
-    return tuple(found)
+    short = list(dict.fromkeys(one.name for one in limits(kind, usable, need) if not one.holds(headroom)))
+    return tuple(one for one in short if one != "CPU credits" or "CPU" not in short)
 
 
 def size(found: Review, prices: Prices, headroom: float = 0.2) -> Sizing:

@@ -45,9 +45,9 @@ class Source:
         return None if self.aws else read_keys([("the made-up backup", made_up.backup)], TOP)
 
 
-def open_source(sample: bool = True, replication_group: str = "", *, profile: str = "", region: str = "", role_arn: str = "") -> Source:
-    """The made-up group, or a replication group of an account. Raises `RunbookError` where there is none of that name."""
+def open_source(sample: bool = True, replication_group: str = "", **place: str) -> Source:
+    """The made-up group, or a replication group of an account that is entered as by `helpers.aws.connect`. Raises `RunbookError` where there is none of that name."""
     if sample:
         return Source(None, made_up.GROUP, table_prices(TABLE_REGION), made_up.END)
-    aws = connect(profile=profile, region=region, role_arn=role_arn)
+    aws = connect(**place)
     return Source(aws, describe_cluster(aws, replication_group), prices(aws), datetime.now(timezone.utc))

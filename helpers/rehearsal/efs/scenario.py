@@ -28,10 +28,10 @@ class FileSystems:
     notes: tuple[str, ...] = ()
 
 
-def ensure(cloud: Cloud, *, fresh: bool = False) -> FileSystems:
+def ensure(cloud: Cloud, *, fresh: bool = False, minutes: bool = False) -> FileSystems:
     """Make the file systems, their mount targets, security groups, access point and metrics where they are not there.
 
-    `fresh` changes nothing: a mount leaves the file systems as they are.
+    `fresh` changes nothing: a mount leaves the file systems as they are. `minutes`: the metrics of the last two weeks by the minute.
     """
     from helpers.rehearsal.scenario import Access
 
@@ -47,7 +47,7 @@ def ensure(cloud: Cloud, *, fresh: bool = False) -> FileSystems:
         ClientToken=ACCESS_POINT, FileSystemId=ids[SERVED], PosixUser={"Uid": 1001, "Gid": 1001}, Tags=[{"Key": "Name", "Value": ACCESS_POINT}],
         RootDirectory={"Path": FOLDERS[-1], "CreationInfo": {"OwnerUid": 1001, "OwnerGid": 1001, "Permissions": "0755"}},
     )["AccessPointId"]  # fmt: skip
-    done = cloud.seed_file_systems(ids, SERVED, FOLDERS)
+    done = cloud.seed_file_systems(ids, SERVED, FOLDERS, minutes=minutes)
     missing = f"No NFS server stands behind the mount target of {SERVED}, so the probe ends there. {done['missing']}"
     return FileSystems(ids, point, (missing,) if done["missing"] else ())
 

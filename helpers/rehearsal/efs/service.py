@@ -20,8 +20,10 @@ FILE_SYSTEM = re.compile(r"/2015-02-01/file-systems/(fs-[0-9a-f]+)")
 LOCK_S = 24 * 3600
 # A call, https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html
 MOST_QUERIES, MOST_POINTS = 500, 100_800
+READ_BY_MINUTE = {"DataReadIOBytes", "DataWriteIOBytes", "MetadataIOBytes", "PermittedThroughput", "BurstCreditBalance"}  # what the notebooks read; a minute costs memory
 KEPT_S = 455 * 86_400
 _asked: ContextVar[dict[str, Any]] = ContextVar("asked")
+_last: dict[str, list[dict[str, Any]]] = {}  # the answer whose next page may be asked for: it is not worked out again for each
 
 
 def install(handlers: dict[str, Handler], directory: Path) -> Efs:
@@ -44,7 +46,7 @@ class Efs:
     def seed(self, asked: dict[str, Any]) -> dict[str, str]:
         """Give file systems their size and metrics, and lead the mount targets of one to a real NFS server where that can be had.
 
-        `asked`: {"file_systems": {name: id}, "served": name, "folders": [...]}. Returns {"address", "missing"}: where the server
+        `asked`: {"file_systems": {name: id}, "served": name, "folders": [...], "minutes": bool}: with minutes the metrics of two weeks are by the minute. Returns {"address", "missing"}: where the server
         is, and in a sentence why there is none.
         """
         from ministack.core.responses import request_scope
@@ -53,7 +55,7 @@ class Efs:
         missing = "" if self._server else self._serve(f"{served}.efs.{REGION}.amazonaws.com", asked["folders"])
         with request_scope(ACCOUNT, REGION):
             for name, identity in asked["file_systems"].items():
-                _fill(name, identity)
+                _fill(name, identity, bool(asked.get("minutes")))
             _lead(served, self._address)
         return {"address": self._address, "missing": missing}
 
@@ -80,7 +82,7 @@ class Efs:
         return ""
 
 
-def _fill(name: str, identity: str) -> None:
+def _fill(name: str, identity: str, minutes: bool) -> None:
     """Put the size of a file system and thirty days of metrics into MiniStack."""
     from ministack.services import cloudwatch, efs
 
@@ -92,8 +94,8 @@ def _fill(name: str, identity: str) -> None:
     last, named = now // traces.HOUR_S - 1, {"FileSystemId": identity}
     hours = range(last - traces.HOURS + 1, last + 1)
     for metric, values in traces.metrics(name, last).items():
-        for hour, value in zip(hours, values, strict=True):
-            cloudwatch._store_datum(NAMESPACE, metric, named, hour * traces.HOUR_S, "None", float(value), None, None, None)
+        for second, value in traces.datapoints(metric, values, last, minutes and metric in READ_BY_MINUTE):
+            cloudwatch._store_datum(NAMESPACE, metric, named, second, "None", value, None, None, None)
     for storage_class, value in sizes.items():
         for hour in hours:
             where = {**named, "StorageClass": storage_class}
@@ -163,6 +165,8 @@ def _remembered(inner: Callable[..., Any]) -> Callable[..., Any]:
             return cloudwatch._error("ValidationError", told, 400, use_json=is_json, use_cbor=is_cbor)
         token = _asked.set(content)
         try:
+            if content.get("NextToken") and (known := _last.get(_query(content))) is not None:
+                return (cloudwatch._cbor_ok if is_cbor else cloudwatch._json_ok)({"MetricDataResults": known})
             return inner(params, content, is_cbor, is_json)
         finally:
             _asked.reset(token)
@@ -176,10 +180,17 @@ def _paged(encode: Callable[..., Any]) -> Callable[..., Any]:
     def encoded(content: dict[str, Any], *more: Any) -> Any:
         asked = _asked.get(None)
         if asked is not None and "MetricDataResults" in content:
+            _last.clear()
+            _last[_query(asked)] = content["MetricDataResults"]
             content = page(content["MetricDataResults"], asked)
         return encode(content, *more)
 
     return encoded
+
+
+def _query(asked: dict[str, Any]) -> str:
+    """What is asked for, whatever page of it."""
+    return repr({name: value for name, value in asked.items() if name != "NextToken"})
 
 
 def page(results: list[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,16 @@ https://docs.aws.amazon.com/efs/latest/ug/performance.html#bursting, so that bal
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
-HOURS, HOUR_S = 30 * 24, 3600
+HOURS, HOUR_S, MINUTE_S = 30 * 24, 3600, 60
+FINE_HOURS = 14 * 24  # of which there are minutes too, where they are asked for
+SUMS = {"DataReadIOBytes", "DataWriteIOBytes", "MetadataIOBytes", "TotalIOBytes", "MeteredIOBytes", "ClientConnections"}
+ENDS = "BurstCreditBalance"  # what it is at the end of an hour, between which it is a line
 STORAGE_CLASSES = ("Total", "Standard", "IA", "Archive")
 
 
@@ -72,6 +75,20 @@ def metrics(name: str, last_hour: int) -> dict[str, np.ndarray]:
         "ClientConnections": np.full(HOURS, 60.0 * kind.clients),
     }
     return found if kind.mode == "elastic" else {**found, "BurstCreditBalance": balance}
+
+
+def datapoints(metric: str, values: np.ndarray, last_hour: int, fine: bool) -> Iterator[tuple[int, float]]:
+    """Yield the seconds since 1970 and the value of each datapoint of a metric; `fine` has one a minute in the last two weeks."""
+    coarse = len(values) - FINE_HOURS if fine else len(values)
+    begin = (last_hour - len(values) + 1) * HOUR_S
+    for hour in range(coarse):
+        yield begin + hour * HOUR_S, float(values[hour])
+    minutes = HOUR_S // MINUTE_S
+    for hour in range(coarse, len(values)):
+        before, value = (values[hour - 1], values[hour]) if metric == ENDS else (values[hour], values[hour])
+        told = np.full(minutes, value / minutes) if metric in SUMS else np.linspace(before, value, minutes + 1)[1:]
+        for minute, one in enumerate(told.tolist()):
+            yield begin + hour * HOUR_S + minute * MINUTE_S, one
 
 
 def _granted(kind: Kind, asked: np.ndarray, baseline: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
