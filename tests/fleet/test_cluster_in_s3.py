@@ -26,7 +26,7 @@ def test_workers_that_share_only_a_bucket_go_on_with_each_other_s_runs_and_every
             monkeypatch.setenv(name, value)
         boto3.client("s3").create_bucket(Bucket="fleets", CreateBucketConfiguration={"LocationConstraint": clouds.REGION})
         ssm = connect().client("ssm")
-        with Machines(tmp_path / "dask", allowed_failures=1) as machines:
+        with Machines(tmp_path / "dask") as machines:
             for name in ("w1", "w2"):
                 machines.worker(name, "--no-nanny", XDG_CACHE_HOME=str(tmp_path / name), RUNBOOK_LEASE_S="3")
             machines.until_joined("w1", "w2")
