@@ -114,11 +114,23 @@ def _refuse_a_second(journal: Path) -> None:
 
 
 class _Notebook(NotebookExecutionManager):
-    """papermill's bookkeeping of cells, saved atomically and readable by the owner only."""
+    """papermill's bookkeeping of cells, saved atomically and readable by the owner only; once a code cell has ended, not at each cell's start, too."""
+
+    _saves = True
 
     def save(self, **kwargs: Any) -> None:
-        store.write_private(Path(self.output_path), redact(nbformat.writes(_without_bars(self.nb))))
-        self.last_save_time = self.now()
+        if self._saves:
+            store.write_private(Path(self.output_path), redact(nbformat.writes(_without_bars(self.nb))))
+            self.last_save_time = self.now()
+
+    def cell_start(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
+        self._saves = False
+        super().cell_start(cell, cell_index, **kwargs)
+        self._saves = cell.cell_type == "code"
+
+    def notebook_complete(self, **kwargs: Any) -> None:
+        self._saves = True
+        super().notebook_complete(**kwargs)
 
 
 class _Printing(PapermillNotebookClient):

@@ -9,9 +9,10 @@ from typing import Any
 MASK = "(secret)"
 SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 SHORTEST = 12  # a shorter value, such as the local cloud's, would mask ordinary words
+# They begin with a letter of few and look back from there: a notebook of half a megabyte is searched after each cell.
 PATTERNS = (
-    re.compile(r"(?i)(\"?(?:aws_)?(?:secret_?access_?key|session_?token|auth_?token|password)\"?\s*[=:]\s*)([\"']?)(?!\(secret\))[^\s\"',}&<]{8,}"),
-    re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
+    re.compile(r"((?:[sS](?i:ecret_?access_?key|ession_?token)|[aA](?i:uth_?token)|[pP](?i:assword))\"?\s*[=:]\s*)([\"']?)(?!\(secret\))[^\s\"',}&<]{8,}"),
+    re.compile(r"A(?:KI|SI)A(?<=\b....)[A-Z0-9]{16}\b"),
 )
 
 _values: set[str] = set()

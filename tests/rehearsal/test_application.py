@@ -80,6 +80,7 @@ def test_it_moves_with_the_parameter_even_while_writes_are_paused(application: R
     application.servers.append(new)
     application.until(lambda: new.client().info("replication")["master_link_status"] == "up")
     application.server.client().execute_command("CLIENT", "PAUSE", 30_000, "WRITE")
+    application.until(lambda: any("b" in one["flags"] for one in application.server.client().client_list()))  # a write is held back
     application.until(lambda: _in_step(application.server, new))
     new.admin().replicaof("no", "one")
     application.point_at(new)
