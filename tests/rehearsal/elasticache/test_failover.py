@@ -51,7 +51,7 @@ def pid(account: Any, node: str) -> int:
 
 def recovered(account: Any, until: Any, name: str, node: str, *, before: int) -> None:
     """Wait until a node runs as another process and its group is available."""
-    until(lambda: pid(account, node) != before)
+    until(lambda: pid(account, node) != before, 90.0)  # a node that dies while another is replaced makes it begin anew
     account.reaches(name, "available")
 
 
