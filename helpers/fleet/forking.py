@@ -49,7 +49,8 @@ def ask(connection: socket.socket, argv: list[str], env: dict[str, str], cwd: st
     """Ask a fork server for a kernel: the kernel, or None and the reason why it has to start cold."""
     request = json.dumps({"argv": argv, "env": env, "cwd": cwd}).encode() + b"\n"
     sent = socket.send_fds(connection, [request], files)
-    connection.sendall(request[sent:])
+    if request[sent:]:  # to send nothing fails, too, where the server has refused and closed already
+        connection.sendall(request[sent:])
     connection.settimeout(STARTUP)
     answer = json.loads(_line(connection))
     if "pid" not in answer:
