@@ -321,7 +321,7 @@ def test_it_moves_with_a_setting_of_every_form_while_writes_stand_still(
         running.point_at(new.endpoint)
         report = running.wait(lambda report: len(report["endpoints"]) == 2 and report["errors"])
         assert report["endpoint"] == new.endpoint
-        assert report["errors"] == {"given up: the endpoint changed": 1}, "it left while writes stood still"
+        assert set(report["errors"]) == {"given up: the endpoint changed"}, "it left while writes stood still"
         server.command("CLIENT", "UNPAUSE")
         report = running.wait(lambda found: found["acknowledged_writes"] > report["acknowledged_writes"] + 100)
         assert report["acknowledged_writes_lost"] == 0
