@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helpers.fleet import history_commands
-from helpers.fleet.commands import fleet, places_of
+from helpers.fleet.commands import Notify, fleet, places_of
 
 # Whatever costs time to import (pandas, boto3, papermill) is imported where it is used: help comes at once.
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ app.add_typer(history_commands.app, name="runs")
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A parameter; its text is kept as written. Repeat.")]
 Approve = Annotated[str, typer.Option(help="Gates that are approved, with commas between them.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
-Notify = Annotated[list[str] | None, typer.Option(metavar="WHERE", help="Tell an SNS topic or an event bus (ARN), or slack, when it waits for approval, fails or ends. Repeat.")]
 
 
 def main() -> None:
@@ -414,9 +413,10 @@ def checked_run_id(run_id: str) -> str:
 
 
 def _is_fleet(run_id: str) -> bool:
+    from helpers.fleet.record import RECORD
     from helpers.runbook import store
 
-    return (store.run_directory(checked_run_id(run_id)) / "fleet.json").exists()
+    return (store.run_directory(checked_run_id(run_id)) / RECORD).exists()
 
 
 def _known_run(run_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What all tests share: their order, and the command line called in this process.
+"""What all tests share: their order, a local cloud, and the command line called in this process.
 
 Files that drive whole runbooks go first, so that none of them is left alone at the end.
 """
@@ -6,13 +6,14 @@ Files that drive whole runbooks go first, so that none of them is left alone at 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from helpers import cli
+from helpers.rehearsal import cloud as clouds
 
 # Folders whose tests take longest, the longest first.
 LONGEST = ("redis_upgrade", "fleet", "eventbridge_debug", "ecr_push", "ecr_lifecycle", "efs_mount")
@@ -24,6 +25,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clouds.Cloud]:
+    """A local cloud for the tests of one file."""
+    directory = tmp_path_factory.mktemp("cloud")
+    try:
+        yield clouds.up(directory)
+    finally:
+        clouds.down(directory)
 
 
 @dataclass

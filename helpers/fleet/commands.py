@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NO_CLUSTER = "none"
 
+Notify = Annotated[list[str] | None, typer.Option(metavar="WHERE", help="Tell an SNS topic or an event bus (ARN), or slack, when it waits for approval, fails or ends. Repeat.")]
+
 
 def fleet(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A fleet file, YAML or CSV; not needed with --plan, --resume or --retry-failed.")] = None,
@@ -37,7 +39,7 @@ def fleet(
     approve: Annotated[str, typer.Option(metavar="CODE", help="The code of the fleet's plan: it approves that plan, with its gates, and no other.")] = "",
     retry_failed: Annotated[str, typer.Option(metavar="RUN", help="Run only those again that failed in this fleet run.")] = "",
     resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with a fleet run that was interrupted or stopped: those that have not ended.")] = "",
-    notify: Annotated[list[str] | None, typer.Option(metavar="WHERE", help="Tell an SNS topic or an event bus (ARN), or slack, when it waits for approval, fails or ends. Repeat.")] = None,
+    notify: Notify = None,
     cluster: Annotated[
         str, typer.Option(metavar="tcp://HOST:PORT|local", help="Run on the workers of a Dask cluster; local: one in this process. [default: threads of this process; --resume and --plan: as before, `none` for threads]")
     ] = "",

@@ -15,8 +15,8 @@ from typing import Any
 
 from helpers.aws.errors import RunbookError
 from helpers.runbook.lease import Lease, holder
-from helpers.runbook.shared_store import Changed, SharedStore, write_whole
-from helpers.runbook.store import line_of
+from helpers.runbook.shared_store import Changed, SharedStore
+from helpers.runbook.store import line_of, write_whole
 
 PATIENCE_S = 10.0  # for another process of this machine that only fetches the run
 WORTH_IT = 4  # so many pieces are put together in one when the run is let go

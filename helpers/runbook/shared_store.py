@@ -32,7 +32,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from helpers.aws import calls
 from helpers.aws.errors import RunbookError, error_code, explain
 from helpers.runbook.redact import hide, redact, redact_data
-from helpers.runbook.store import line_of
+from helpers.runbook.store import line_of, write_whole
 
 if TYPE_CHECKING:
     from helpers.runbook.shared_run import SharedRun
@@ -320,14 +320,6 @@ class SharedStore:
         place = self.folder / ".known" / run_id
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_whole(place / name, f"{etag} {stamp[0]} {stamp[1]}".encode())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all, readable by its owner only."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-    os.replace(temporary, path)
 
 
 def _client() -> Any:

@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,14 +136,20 @@ def new_run_id() -> str:
     return time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
 
 
+def write_whole(path: Path, data: bytes, *, lasting: bool = False) -> None:
+    """Write a file as a whole or not at all, readable by its owner only; `lasting`: and wait until it is on disk."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+        if lasting:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
 def write_private(path: Path, text: str, *, new: bool = False) -> None:
     """Write `text` to `path` atomically with mode 0600, and to S3 where the run is there; `new`: raise `RunbookError` where that has it."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes 0600
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_whole(path, text.encode(), lasting=True)
     place = shared_with(path.parent)
     if place is not None:
         try:

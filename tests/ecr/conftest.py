@@ -34,15 +34,6 @@ class Account:
         return {one["imageDigest"] for one in self.ecr.describe_images(repositoryName=self.repository)["imageDetails"]}
 
 
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clouds.Cloud]:
-    directory = tmp_path_factory.mktemp("cloud")
-    try:
-        yield clouds.up(directory)
-    finally:
-        clouds.down(directory)
-
-
 @pytest.fixture
 def account(cloud: clouds.Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     """A session on the cloud with an empty repository; faults that a test ordered and did not meet are taken back."""

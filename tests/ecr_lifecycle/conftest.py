@@ -20,7 +20,6 @@ from helpers import runbook
 from helpers.aws import calls
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
-from tests.ecr.conftest import cloud  # noqa: F401 - a fixture
 from tests.rehearsal.cells import run_cells
 
 NOTEBOOK = Path(__file__).parents[2] / "runbooks" / "ecr_lifecycle.ipynb"

@@ -17,7 +17,6 @@ from helpers.ecr import push_survey
 from helpers.ecr.push import push
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
-from tests.ecr.conftest import cloud  # noqa: F401 - a fixture
 
 NOTEBOOK = Path(__file__).parents[2] / "runbooks" / "ecr_push.ipynb"
 

@@ -140,11 +140,11 @@ run.finish()
 """
 
 
-def write_runbook(folder: Path, names: str) -> Path:
+def write_runbook(folder: Path, names: str, start: str = START, steps: str = STEPS) -> Path:
     """A fleet file over things of these one-letter names, and its runbook beside it."""
     path = folder / "steps.ipynb"
     tagged = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
-    cells = [tagged, nbformat.v4.new_code_cell(f"NOTEBOOK = {str(path)!r}\n{START}"), nbformat.v4.new_code_cell(STEPS)]
+    cells = [tagged, nbformat.v4.new_code_cell(f"NOTEBOOK = {str(path)!r}\n{start}"), nbformat.v4.new_code_cell(steps)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"runbook": {"gates": ["go"], "resource": "name"}}), path)
     file = folder / "fleet.yaml"
     file.write_text(f"runbook: {path}\nparameters: {{house: {folder}}}\ntargets: [{', '.join(names)}]\n")

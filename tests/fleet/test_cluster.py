@@ -18,7 +18,6 @@ from helpers.aws.errors import RunbookError
 from helpers.fleet import cluster, worker
 from helpers.fleet.cluster import Cluster
 from helpers.fleet.targets import Target
-from helpers.rehearsal import cloud as clouds
 from helpers.runbook.execute import ExecutionResult
 from helpers.runbook.journal import Journal
 from tests.fleet.machines import Machines, call, until, versions, write_runbook
@@ -137,15 +136,6 @@ def test_what_a_worker_has_otherwise_is_told():
 
 
 # -- on machines of its own ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("cloud")
-    try:
-        yield clouds.up(directory)
-    finally:
-        clouds.down(directory)
 
 
 @pytest.fixture

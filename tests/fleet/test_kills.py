@@ -12,19 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 import boto3
-import nbformat
 import pytest
 
 from helpers.rehearsal import cloud as clouds
+from tests.fleet.machines import write_runbook
 
-PARAMETERS = """
-mode: str = "rehearse"  # mode
-name: str = ""  # the thing
-house: str = ""  # where the ledger is
-approve: str = ""  # gates
-plan_file: str = ""  # a plan
-run_id: str = ""  # a run
-"""
 START = """
 import time
 from pathlib import Path
@@ -81,17 +73,13 @@ def test_a_fleet_whose_machine_died_in_the_middle_of_an_apply_is_gone_on_with_on
 
 def planned_killed_and_resumed(house: Path, machine: str, other: str) -> None:
     """Plan a fleet of three and apply it on a machine, which is a cache folder; kill it amid the second run, and go on on another one."""
-    path = house / "steps.ipynb"
-    tagged = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
-    cells = [tagged, nbformat.v4.new_code_cell(f"NOTEBOOK = {str(path)!r}\n{START}"), nbformat.v4.new_code_cell(STEPS)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"runbook": {"gates": ["go"], "resource": "name"}}), path)
-    (house / "fleet.yaml").write_text(f"runbook: {path}\nparameters: {{house: {house}}}\ntargets: [a, b, c]\n")
+    file = write_runbook(house, "abc", START, STEPS)
 
     def call(where: str, *arguments: str) -> subprocess.Popen:
         environment = {**os.environ, "XDG_CACHE_HOME": str(house / where)}
         return subprocess.Popen([sys.executable, "-c", CALL, "fleet", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    planned = call(machine, str(house / "fleet.yaml"), "--mode", "plan", "--run-id", "f1")
+    planned = call(machine, str(file), "--mode", "plan", "--run-id", "f1")
     out, err = planned.communicate(timeout=100)
     assert planned.returncode == 2, out + err
     assert "6 writes and 3 gates" in err and not (house / "ledger").exists()
