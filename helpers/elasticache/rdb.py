@@ -27,16 +27,22 @@ EMBEDDED = 44  # a string no longer than this lies in the same piece of memory a
 
 
 class Layout(NamedTuple):
-    """Bytes beside the strings themselves: of a key, and of an entry of a hash, a set and a sorted set."""
+    """Bytes beside the strings themselves: of a key, and of an entry of a hash, a set and a sorted set.
+
+    `open` is what the piece at a stream's end, still being filled, has been given.
+    """
 
     key: int
     hash: int
     set: int
     zset: int
+    open: int = 4096
 
 
 CLASSIC, COMPACT = Layout(24, 40, 40, 96), Layout(8, 13, 22, 66)
+OLD = CLASSIC._replace(open=0)
 COMPACT_SINCE = (8, 1)  # Valkey's new table of keys; https://valkey.io/blog/new-hash-table/
+OPEN_SINCE = (6, 2)  # a stream's last piece is given its whole room at once; https://github.com/redis/redis/pull/6281
 
 
 class Entry(NamedTuple):
@@ -78,8 +84,11 @@ class Facts:
     @property
     def layout(self) -> Layout:
         """How that engine keeps things in memory."""
-        numbers = re.match(r"valkey (\d+)\.(\d+)", self.server)
-        return COMPACT if numbers and (int(numbers[1]), int(numbers[2])) >= COMPACT_SINCE else CLASSIC
+        found = re.match(r"(\w+) (\d+)\.(\d+)", self.server)
+        if not found:
+            return CLASSIC
+        version = int(found[2]), int(found[3])
+        return COMPACT if found[1] == "valkey" and version >= COMPACT_SINCE else CLASSIC if version >= OPEN_SINCE else OLD
 
 
 def read_entries(file: BinaryIO, facts: Facts, name: str = "the file") -> Iterator[Entry]:
@@ -360,9 +369,12 @@ def _stream(version: int) -> Callable[[_Data], Value]:
     """A stream: packed pieces by id, then counts and ids, then groups with what is pending, by consumer."""
 
     def read(data: _Data) -> Value:
-        memory = OBJECT + 64
+        memory, last = OBJECT + 64, 0
         for _ in range(data.length()):
-            memory += STREAM_NODE + _piece(data.skip_text() + data.skip_text())
+            data.skip_text()  # its id
+            last = _piece(data.skip_text())
+            memory += STREAM_NODE + last
+        memory += max(data.layout.open - last, 0)
         elements = data.length()
         for _ in range(2 + (5 if version > 1 else 0)):
             data.length()

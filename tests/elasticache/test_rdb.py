@@ -74,8 +74,10 @@ def _many(client: redis.Redis) -> None:
         pipe.sadd(f"big-set:{number}", *(f"member-{n}-{number}" for n in range(800)))
         pipe.zadd(f"big-scores:{number}", {f"member-{n}": n * 1.1 for n in range(800)})
         pipe.rpush(f"big-list:{number}", *("e" * (n % 150 + 1) for n in range(800)))
-        for n in range(200):
-            pipe.xadd(f"log:{number}", {"n": n, "text": "x" * (n % 40 + 20)})
+        for n in range(200):  # one below another in time, as on a busy machine: longer ids, and pieces that fill sooner
+            pipe.xadd(f"log:{number}", {"n": n, "text": "x" * (n % 40 + 20)}, id=f"{1_700_000_000_000 + n * number * 40}-{n + 1}")
+        for n in range(3):
+            pipe.xadd(f"short-log:{number}", {"n": n})
     pipe.execute()
 
 
