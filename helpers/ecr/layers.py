@@ -1,14 +1,14 @@
 """Send the layers of an image: several at once, checked by the registry, mounted where another repository has them.
 
-A layer of up to 64 MiB is sent whole, in one PATCH that a PUT completes, as Docker does it: the raw bytes, and least work. Where
+A layer of up to 72 MiB is sent whole, in one PATCH that a PUT completes, as Docker does it: the raw bytes, and least work. Where
 the connection breaks ECR is not trusted to have kept any of it, and it goes on in parts, by the API. A larger layer goes in parts from
-the start: a break costs one of 5 MiB at most, half of that on average, so that two of them cost 8 % of 64 MiB and less of more. Parts
-for all would cost every push a third more bytes (base64), and the processor four times as much. Nobody can pull a layer before a
+the start: a break costs one of 5 MiB at most, half of that on average, so that two of them cost 7 % of 72 MiB and less of more. Parts
+for all would cost every push a third more bytes (base64), and the processor five times as much. Nobody can pull a layer before a
 manifest names it.
 
-ECR hashes what comes in and keeps no layer whose digest is another one (InvalidLayerException), so a layer is not hashed here as well,
-which would be half of the work of a push. Only where one is refused it is read again, to tell a file that changed from a bad connection.
-https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html
+ECR hashes what comes in and refuses a layer whose digest is another one, so a layer is not hashed here as well, which would be half of
+the work of a push. Only where one is refused it is read again, to tell a file that changed from bytes that changed on their way:
+InvalidLayerException, https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from helpers.ecr.parts import MIB, Api, send_in_parts
 from helpers.ecr.wire import CUT, Registry
 
 AT_ONCE = 4
-WHOLE = 64 * MIB  # see above
-PIECE = 512 * 1024
+WHOLE = 72 * MIB  # see above
+PIECE = 256 * 1024
 SENT, IN_PARTS, MOUNTED, THERE = "sent whole", "sent in parts", "mounted", "there already"
 
 
