@@ -1,16 +1,16 @@
 """The engine of the runbooks: modes, steps, checks, gates, journal, resume, rollback, display."""
 
-from typing import Any
+from __future__ import annotations
 
-_PLACES = {"GateNotPassed": "engine", "Run": "engine", "start": "engine", "preview": "undo", "rollback": "undo"}
-__all__ = list(_PLACES)
+from typing import TYPE_CHECKING
 
+from helpers.lazy import importing
 
-def __getattr__(name: str) -> Any:
-    """What is used is imported then: a command that only starts a notebook needs neither pandas nor botocore."""
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if TYPE_CHECKING:
+    from helpers.runbook.engine import GateNotPassed, Run, start
+    from helpers.runbook.undo import preview, rollback
 
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-    return value
+__all__ = ["GateNotPassed", "Run", "preview", "rollback", "start"]
+
+# The engine comes with pandas and boto3: the command line, which reads parameters and starts kernels, goes without.
+__getattr__ = importing(__name__, {"GateNotPassed": "engine", "Run": "engine", "preview": "undo", "rollback": "undo", "start": "engine"})

@@ -64,7 +64,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
     monkeypatch.setattr(schema, "find", lambda name: path)
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(engine.amazon, "connect", lambda **_: aws_session.Aws(None, "012345678901", "", "eu-west-1", "arn:aws:iam::012345678901:user/me"))
+    monkeypatch.setattr(engine.amazon, "connect", lambda **_: aws_session.Aws(None, "012345678901", "eu-west-1", "arn:aws:iam::012345678901:user/me"))
     return tmp_path
 
 
