@@ -55,7 +55,7 @@ def past(directory: Path) -> Past:
     """What one run is in a list. Raises `RunbookError` where there is none in the folder, or its files are damaged."""
     known = _json(directory / "run.json")
     if known is None:
-        raise RunbookError(f"There is no run {directory.name} in {store.name() if store.shared_with(directory) else directory.parent}.", "`runbook runs` lists them.")
+        raise store.missing(directory)
     result = _json(directory / "result.json") or {}
     started = Journal(directory / "journal.jsonl", read_only=True).of_type("started")
     status = result.get("status", "unknown")

@@ -204,7 +204,7 @@ def test_bad_input_gets_one_clear_error_and_changes_nothing(house: Any) -> None:
         if len(tries) % 2 == 0:
             tries[-2].wait(60), tries[-1].wait(60)
     for one, (values, sentence) in zip(tries, BAD, strict=True):
-        _, errors = one.communicate(timeout=60)
+        _, errors = one.communicate(timeout=110)
         assert (one.returncode, sentence in errors) == (1, True), (values, errors)
     assert not [call for path in house.runs.glob("*/calls.jsonl") for call in map(json.loads, path.read_text().splitlines()) if call["write"]]
     assert house.groups() == ["sessions"]
