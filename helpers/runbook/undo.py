@@ -78,9 +78,11 @@ def undos(journal: Journal) -> list[Undo]:
 
 def _take_back(run: Run, undo: Undo) -> None:
     with run.step(f"Undo {undo.key}") as step:
+        run.journal.write("undoing", key=undo.key)
         try:
             outcome = undo.function(**_arguments(run, undo))
         except Exception as error:
+            run.journal.write("kept", key=undo.key)
             raise explain(error) from error
         if outcome is not None:
             step.evidence.append(outcome)
