@@ -43,6 +43,7 @@ RESERVED = frozenset(
 )
 TOO_COMPLEX = "Rule is too complex - try using fewer wildcard characters or fewer repeating character sequences after a wildcard character"
 _NESTED = ("equals-ignore-case", "prefix", "suffix", "wildcard")
+_NEWER = ("prefix", "suffix", "wildcard")  # the engine that takes `$or` for a field knows the first two with one string only
 _SIMPLE = {  # the operators over one string, and what AWS says of another value
     "exactly": ("exact", "exact match pattern must be a string"),
     "prefix": ("prefix", "prefix match pattern must be a string"),
@@ -222,7 +223,8 @@ class _Frame:
 
 
 class _Parser:
-    """One reading of a pattern. Without `with_or`, `$or` is a field like any other: how the engine reads what it else refuses."""
+    """One reading of a pattern. Without `with_or`, `$or` is a field like any other: how the engine's older compiler reads what
+    its newer one refuses."""
 
     def __init__(self, text: str, with_or: bool = True) -> None:
         self.text, self.tokens, self.with_or = text, Tokens(text), with_or
@@ -368,6 +370,7 @@ class _Parser:
             nested = self.tokens.text
             self._need(nested in _NESTED, f"Unsupported anything-but pattern: {nested}")
             token = self.tokens.advance()
+            self._need(self.with_or or nested not in _NEWER or (token == STRING and nested != "wildcard"), f"Unsupported anything-but pattern: {nested}")
         self._need(
             token in (ARRAY, STRING, NUMBER), "Value of anything-but must be an array or single string/number value."
         )
@@ -443,7 +446,7 @@ class _Parser:
     def _comparable(self, literal: str) -> float:
         value = values.number(literal)
         if value is None:
-            raise _Refused(f"Cannot compare number : {literal}")
+            raise _Refused("value exceeds limits" if values.exceeds(literal) else f"Cannot compare number : {literal}")
         return value
 
     def _closed(self, test: Test, message: str = "Only one key allowed in match expression") -> Test:

@@ -8,6 +8,7 @@ is therefore found before or after a fault of the pattern, whichever comes first
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 MAX_DEPTH = 1_000  # Jackson's StreamReadConstraints, as are the next two
@@ -246,7 +247,7 @@ class Tokens:
                 return "Unexpected end-of-input in a Number value"
             plus = _OPTION.format("ALLOW_LEADING_PLUS_SIGN_FOR_NUMBERS")
             return f"Unexpected character ('+' (code 43)) in numeric value: JSON spec does not allow numbers to have plus signs: {plus}"
-        if (char == "$" or char.isidentifier()) and ord(char) <= 0xFFFF:
+        if _is_identifier(char, first=True):
             return f"Unrecognized token '{self._identifier(self.at)}': was expecting {_EXPECTED}"
         return f"Unexpected character ({_described(char)}): expected a valid value {_EXPECTED}"
 
@@ -332,12 +333,16 @@ def _units(text: str) -> int:
     return len(text) + sum(char > "\uffff" for char in text)
 
 
-def _is_identifier(char: str) -> bool:
-    """True of what Java lets stand within a name: some control characters too."""
-    return (
-        char == "$"
-        or ("a" + char).isidentifier()
-        or (_is_control(char) and not ("\t" <= char <= "\r" or "\x1c" <= char <= "\x1f"))
+def _is_identifier(char: str, first: bool = False) -> bool:
+    """True of what Java lets stand within a name, or at its start: letters, currencies and connectors; within it also digits,
+    marks and some control characters. Java reads UTF-16 units, so no character beyond the basic plane is one."""
+    if char > "\uffff":
+        return False
+    kind = unicodedata.category(char)
+    if kind[0] == "L" or kind in ("Nl", "Sc", "Pc"):
+        return True
+    return not first and (
+        kind in ("Nd", "Mn", "Mc", "Cf") or (_is_control(char) and not ("\t" <= char <= "\r" or "\x1c" <= char <= "\x1f"))
     )
 
 

@@ -60,6 +60,25 @@ def test_or_that_is_no_alternative_is_the_name_of_a_field() -> None:
 
 
 @pytest.mark.parametrize(
+    ("nested", "taken"),
+    [('{"prefix":"x"}', True), ('{"equals-ignore-case":["x"]}', True), ('{"prefix":["x"]}', False), ('{"suffix":["x"]}', False), ('{"wildcard":"x*"}', False)],
+)  # fmt: skip
+def test_where_or_is_the_name_of_a_field_only_the_older_forms_of_anything_but_are_taken(nested: str, taken: bool) -> None:
+    pattern = '{"$or":{"a":[1]},"b":[{"anything-but":' + nested + "}]}"
+    if taken:
+        assert parse(pattern).or_fault
+    else:
+        assert refused(pattern).what == "It must be an Array followed with $or."
+
+
+@pytest.mark.parametrize("literal", ["1e99999999999", "0e99999999999", "-1.5e-2147483648"])
+def test_a_power_of_ten_beyond_32_bits_is_refused_with_the_text_of_awss_parser(literal: str) -> None:
+    assert refused('{"a":[{"numeric":["=",' + literal + "]}]}").what == "value exceeds limits"
+    assert refused('{"a":[{"anything-but":' + literal + "}]}").what == "value exceeds limits"
+    assert parse('{"a":[' + literal + "]}")
+
+
+@pytest.mark.parametrize(
     ("pattern", "corrected"),
     [
         ('{"source": "aws.amplify"}', {"source": ["aws.amplify"]}),

@@ -51,6 +51,14 @@ def test_tokens_keep_literals_and_unescape_strings() -> None:
             '{"a":tru}',
             "Unrecognized token 'tru': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')",
         ),
+        (
+            '{"a":€5}',
+            "Unrecognized token '€5': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')",
+        ),
+        (
+            '{"a":tru𝐞}',
+            "Unrecognized token 'tru': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')",
+        ),
         ('{"a":01}', "Invalid numeric value: Leading zeroes not allowed"),
         ('{"a":1.}', "Unexpected character ('}' (code 125)) in numeric value: Decimal point not followed by a digit"),
         ('{"a":1e', "Unexpected end-of-inputexpected a digit for number exponent"),
