@@ -7,7 +7,7 @@ https://github.com/aws/event-ruler (2.0.1), the engine that EventBridge runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -153,10 +153,24 @@ def parse(pattern: str | bytes | Mapping[str, Any], *, limits: bool = True) -> P
 
 @lru_cache(maxsize=256)
 def _is_too_complex(text: str) -> bool:
-    fields = [tests for rule in _parse(text).alternatives for tests in rule.values()]
-    return any(
-        complexity([test.value for test in tests if test.kind == "wildcard"]) > MAX_COMPLEXITY for tests in fields
-    )
+    """True where the wildcards that one machine holds are too many: those of a field, and of every alternative that has the
+    same tests before it."""
+    machines: dict[Any, dict[Test, None]] = {}
+    for rule in _parse(text).alternatives:
+        before: tuple[Any, ...] = ()
+        for path in sorted(rule):
+            machines.setdefault((path, before), {}).update(dict.fromkeys(rule[path]))
+            before = (*before, path, rule[path])
+    return any(complexity(wildcards(tests)) > MAX_COMPLEXITY for tests in machines.values())
+
+
+def wildcards(tests: Iterable[Test]) -> list[tuple[str, ...]]:
+    """The wildcards of each test that has any: one, or those of an anything-but."""
+    return [
+        (test.value,) if test.kind == "wildcard" else test.value
+        for test in tests
+        if test.kind in ("wildcard", "anything-but-wildcard")
+    ]
 
 
 def as_text(pattern: str | bytes | Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 MAX_DEPTH = 1_000  # Jackson's StreamReadConstraints, as are the next two
 MAX_NUMBER = 1_000  # characters
 MAX_NAME = 50_000  # characters
+MAX_TOKEN = 256  # characters of a word that a message quotes
 SHOWN = 500  # characters of the source that a message quotes
 
 OBJECT, END_OBJECT, ARRAY, END_ARRAY = "{", "}", "[", "]"
@@ -232,7 +233,7 @@ class Tokens:
             if self._is_word(word, at):
                 raise BadJson(f"Non-standard token '-{word}': {_OPTION.format('ALLOW_NON_NUMERIC_NUMBERS')}")
             if self.source.startswith(word, at):
-                raise BadJson(f"Unrecognized token '-{self._identifier(at)}': was expecting {_EXPECTED}")
+                raise BadJson(f"Unrecognized token '{self._identifier(at, '-')}': was expecting {_EXPECTED}")
         if not ("0" <= char <= "9"):
             follow = "expected digit (0-9) to follow minus sign, for valid numeric value"
             raise BadJson(f"Unexpected character ({_described(char)}) in numeric value: {follow}")
@@ -251,11 +252,13 @@ class Tokens:
             return f"Unrecognized token '{self._identifier(self.at)}': was expecting {_EXPECTED}"
         return f"Unexpected character ({_described(char)}): expected a valid value {_EXPECTED}"
 
-    def _identifier(self, at: int) -> str:
+    def _identifier(self, at: int, sign: str = "") -> str:
+        """The word that stands there, as a message quotes it."""
         end = at
-        while end < len(self.source) and _is_identifier(self.source[end]):
+        while end < len(self.source) and end - at <= MAX_TOKEN and _is_identifier(self.source[end]):
             end += 1
-        return self.source[at:end]
+        word = sign + self.source[at:end]
+        return word if len(word) < MAX_TOKEN else f"{word[:MAX_TOKEN]}..."
 
     def _string(self, what: str, at_end: str) -> str:
         """The rest of a string, whose opening quote has been read."""

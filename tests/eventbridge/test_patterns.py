@@ -144,10 +144,25 @@ def test_too_many_combinations_of_or_are_refused_before_they_fill_the_memory() -
     ],
 )
 def test_complexity_counts_the_beginnings_that_one_value_can_match(wildcard: str, count: int) -> None:
-    assert complexity([wildcard]) == count
+    assert complexity([[wildcard]]) == count
+
+
+def test_wildcards_of_one_field_add_up_and_those_of_an_anything_but_share_what_they_have_in_common() -> None:
+    assert complexity([["a*bc"], ["a*bcde"]]) == 4
+    assert complexity([["*ab", "*cd", "*ef"]]) == 2
+    assert complexity([["*ab"], ["*cd"], ["*ef"]]) == 6
+    assert complexity([["x*"], ["x*"]]) == 2
 
 
 def test_a_rule_too_complex_for_aws_is_refused_with_its_text_unless_only_the_engine_is_asked() -> None:
     pattern = {"detail": {"arn": [{"wildcard": "*:*:*:*:*:event-bus/*"}]}}
     assert refused(pattern).what.startswith("Rule is too complex - try using fewer wildcard characters")
     assert parse(pattern, limits=False)
+
+
+def test_the_wildcards_of_anything_but_and_of_alternatives_over_one_field_count_too() -> None:
+    assert refused({"detail": {"arn": [{"anything-but": {"wildcard": "*:*:*:*:*:event-bus/*"}}]}}).what.startswith("Rule is too complex")
+    branches = [{"arn": [{"wildcard": f"*:*:{name}"}]} for name in ("a", "b", "c", "d")]
+    assert refused({"detail": {"$or": branches}}).what.startswith("Rule is too complex")
+    assert parse({"detail": {"$or": branches[:2]}})
+    assert parse({"$or": [{"a": [str(at)], **branch} for at, branch in enumerate(branches)]})

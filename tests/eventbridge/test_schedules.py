@@ -122,6 +122,12 @@ def test_a_time_without_a_zone_is_in_the_zone_of_the_schedule():
     )
 
 
+@pytest.mark.parametrize("expression", ["cron(0 9 * * ? *)", "rate(1 day)"])
+def test_a_time_at_an_end_of_the_calendar_is_refused(expression):
+    with pytest.raises(InvalidSchedule, match="end of the calendar"):
+        next_firings(expression, datetime.datetime(1, 1, 1), 1, "Asia/Tokyo")
+
+
 @pytest.mark.parametrize("zone", ["Europe/Nowhere", "", "../etc/passwd", "America", "/etc"])
 def test_an_unknown_time_zone_is_refused(zone):
     with pytest.raises(InvalidSchedule, match="IANA"):

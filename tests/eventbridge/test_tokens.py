@@ -52,6 +52,10 @@ def test_tokens_keep_literals_and_unescape_strings() -> None:
             "Unrecognized token 'tru': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')",
         ),
         (
+            "[" + "x" * 300 + "]",
+            f"Unrecognized token '{'x' * 256}...': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')",
+        ),
+        (
             '{"a":€5}',
             "Unrecognized token '€5': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')",
         ),
