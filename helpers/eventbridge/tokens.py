@@ -108,9 +108,7 @@ class Tokens:
 
     def _close(self, char: str) -> str:
         if not self._open:
-            raise BadJson(
-                f"Unexpected close marker '{char}': expected '{']' if char == '}' else '}'}' (for root starting at {self._place(-1)})"
-            )
+            raise BadJson(f"Unexpected close marker '{char}': no open {_TYPES[OBJECT if char == END_OBJECT else ARRAY]} to close")
         last = self._open[-1]
         if _CLOSES[last.kind] != char:
             wanted = f"expected '{_CLOSES[last.kind]}' (for {_TYPES[last.kind]} starting at {self._place(last.start)})"
@@ -229,14 +227,25 @@ class Tokens:
         char = self.source[at]
         if char == ".":
             raise BadJson(f"Unexpected character ('.' (code 46)): expected a valid value {_EXPECTED}")
-        for word in ("INF", "Infinity"):
-            if self._is_word(word, at):
-                raise BadJson(f"Non-standard token '-{word}': {_OPTION.format('ALLOW_NON_NUMERIC_NUMBERS')}")
-            if self.source.startswith(word, at):
-                raise BadJson(f"Unrecognized token '{self._identifier(at, '-')}': was expecting {_EXPECTED}")
         if not ("0" <= char <= "9"):
+            char = self._infinity(at, "-")
             follow = "expected digit (0-9) to follow minus sign, for valid numeric value"
             raise BadJson(f"Unexpected character ({_described(char)}) in numeric value: {follow}")
+
+    def _infinity(self, at: int, sign: str) -> str:
+        """The character behind a sign that a message names: of an `I`, the one behind it. Raise where it begins INF or Infinity."""
+        char = self.source[at]
+        if char != "I":
+            return char
+        if at + 1 >= len(self.source):
+            raise BadJson("Unexpected end-of-input in a Number value")
+        char = self.source[at + 1]
+        for word in ("INF", "Infinity"):
+            if char == word[1] and self._is_word(word, at):
+                raise BadJson(f"Non-standard token '{sign}{word}': {_OPTION.format('ALLOW_NON_NUMERIC_NUMBERS')}")
+            if char == word[1]:
+                raise BadJson(f"Unrecognized token '{self._identifier(at, sign)}': was expecting {_EXPECTED}")
+        return char
 
     def _odd_value(self, char: str) -> str:
         """The message for a character that starts no JSON value."""
@@ -246,6 +255,7 @@ class Tokens:
         if char == "+":
             if self.at + 1 >= len(self.source):
                 return "Unexpected end-of-input in a Number value"
+            self._infinity(self.at + 1, "+")
             plus = _OPTION.format("ALLOW_LEADING_PLUS_SIGN_FOR_NUMBERS")
             return f"Unexpected character ('+' (code 43)) in numeric value: JSON spec does not allow numbers to have plus signs: {plus}"
         if _is_identifier(char, first=True):
@@ -318,11 +328,11 @@ class Tokens:
 
     def _place(self, at: int) -> str:
         """The place of a character as Jackson writes it, counted in UTF-16 units."""
-        before = self.source[: max(at, 0)].replace("\r\n", "\n").replace("\r", "\n")
-        line, column = before.count("\n") + 1, _units(before[before.rfind("\n") + 1 :]) + (at >= 0)
+        before = self.source[:at].replace("\r\n", "\n").replace("\r", "\n")
+        line, column = before.count("\n") + 1, _units(before[before.rfind("\n") + 1 :]) + 1
         total = _units(self.source)
         shown = "".join(
-            f"\\u{ord(char):04x}" if _is_control(char) and char not in "\r\n" else char for char in self.source[:SHOWN]
+            f"\\u{ord(char):04X}" if _is_control(char) and char not in "\r\n" else char for char in _first_units(self.source, SHOWN)
         )
         rest = f"[truncated {total - SHOWN} chars]" if total > SHOWN else ""
         return f'[Source: (String)"{shown}"{rest}; line: {line}, column: {column}]'
@@ -334,6 +344,12 @@ def _is_control(char: str) -> bool:
 
 def _units(text: str) -> int:
     return len(text) + sum(char > "\uffff" for char in text)
+
+
+def _first_units(text: str, count: int) -> str:
+    """As much of a text as Java counts for so many characters: half of the last one, where that is a pair."""
+    head = text[:count]
+    return head if _units(head) == len(head) else head.encode("utf-16-le", "surrogatepass")[: 2 * count].decode("utf-16-le", "surrogatepass")
 
 
 def _is_identifier(char: str, first: bool = False) -> bool:
