@@ -35,6 +35,7 @@ MAX_PATTERN = 4_096  # characters; botocore, EventPattern of PutRule
 MAX_ALTERNATIVES = (
     1_000  # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html, $or
 )
+MAX_FIELDS = 256  # of one alternative; event-ruler's GenericMachine
 MAX_COMPLEXITY = 10  # event-ruler's README; AWS was seen to accept 7 and to refuse 11
 RESERVED = frozenset(
     "exactly equals-ignore-case prefix suffix anything-but exists wildcard numeric cidr html = < <= > >= regex not-wildcard "
@@ -200,14 +201,17 @@ def _parse(text: str) -> Pattern:
             "Split it into several rules.",
         )
     try:
-        return _Parser(text).pattern()
+        parsed = _Parser(text).pattern()
     except _Refused as refused:
         try:
-            return replace(_Parser(text, with_or=False).pattern(), or_fault=str(refused))
+            parsed = replace(_Parser(text, with_or=False).pattern(), or_fault=str(refused))
         except _Refused:
             corrected = _corrected(text)
             remedy = f"Write {_json(corrected)}" if corrected is not None else ""
             raise InvalidPattern(str(refused), remedy, corrected=corrected) from None
+    if (fields := max(map(len, parsed.alternatives))) > MAX_FIELDS:
+        raise InvalidPattern(f"The pattern tests {fields} fields; AWS's engine takes {MAX_FIELDS}.", "Split it into several rules.")
+    return parsed
 
 
 def _corrected(text: str) -> Any:

@@ -118,6 +118,11 @@ def test_a_pattern_over_the_limit_is_refused_with_its_length_and_a_remedy() -> N
     assert parse('{"a":["' + "x" * 4_086 + '"]}')
 
 
+def test_more_fields_than_the_engine_takes_are_refused() -> None:
+    assert parse({f"{at:x}": [1] for at in range(256)})
+    assert refused({f"{at:x}": [1] for at in range(257)}).what == "The pattern tests 257 fields; AWS's engine takes 256."
+
+
 def test_what_is_no_json_object_is_refused_with_a_sentence() -> None:
     assert "not UTF-8" in refused(b"\xff").what
     assert "cannot be written as JSON" in refused({"a": {1, 2}}).what
