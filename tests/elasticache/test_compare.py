@@ -225,7 +225,7 @@ def test_a_user_who_may_not_run_scripts_gets_the_same_answer(twins, old_server):
 def test_values_that_may_not_be_read_are_an_error_and_not_equal(source, target, old_server, new_server):
     for client in (source, target):
         client.set("key", 1)
-        client.acl_setuser("blind", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-get"])
+        client.acl_setuser("blind", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-get", "-mget"])
     try:
         with old_server.client(username="blind", password="any") as one:
             with new_server.client(username="blind", password="any") as other:
