@@ -85,6 +85,8 @@ LARGE = b"large"
 SCAN_COUNT = 256
 # The names of a database's keys are summed up in so many sums.
 SUMS = 1 << 16
+# All keys are named again instead of this share of them, which takes a round trip a SCAN.
+MANY_SCANS = 0.25
 # PTTL of a key that is not there, and TYPE.
 ABSENT, NO_KIND = -2, b"none"
 SHOWN = 20
@@ -318,12 +320,14 @@ class _Names:
     """The names of the keys of a database on both servers, as the differences of sums of their 64-bit hashes.
 
     A sum is equal where both have the same names, and hardly elsewhere: one name too much changes it always,
-    several at once leave it alone once in 2**64.
+    several at once leave it alone once in 2**64. Which sums a SCAN of the target counted in is kept, two bytes a key,
+    so that only those are made again of which it matters.
     """
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self._differences = np.zeros(SUMS, np.uint64)
+        self._scans: list[tuple[bytes, bytes, np.ndarray[Any, Any]]] = []
 
     def of_source(self, keys: list[bytes]) -> list[bytes]:
         """Note keys of the source; return those that are wanted."""
@@ -332,10 +336,12 @@ class _Names:
         np.add.at(self._differences, hashes % SUMS, hashes)
         return kept
 
-    def of_target(self, keys: list[bytes]) -> None:
-        """Note keys of the target."""
+    def of_target(self, following: bytes, keys: list[bytes]) -> None:
+        """Note keys of the target: those of the SCAN after the last, which goes on with `following`."""
         hashes = _hashes(self._wanted(keys))
-        np.subtract.at(self._differences, hashes % SUMS, hashes)
+        sums = hashes % SUMS
+        np.subtract.at(self._differences, sums, hashes)
+        self._scans.append((self._scans[-1][1] if self._scans else b"0", following, sums.astype(np.uint16)))
 
     def apart(self) -> Wanted | None:
         """Return what picks the wanted keys that one of the servers alone may have; None when there are none."""
@@ -343,6 +349,12 @@ class _Names:
         if not differs.any():
             return None
         return lambda keys: list(itertools.compress(kept := self._wanted(keys), differs[_hashes(kept) % SUMS].tolist()))
+
+    def scans_apart(self) -> list[tuple[bytes, bytes]] | None:
+        """Return where the SCANs began and went on that named such keys of the target; None when they are many."""
+        differs = self._differences != 0
+        found = [(cursor, following) for cursor, following, sums in self._scans if differs[sums].any()]
+        return found if len(found) <= MANY_SCANS * len(self._scans) else None
 
 
 def _hashes(keys: Sequence[bytes]) -> np.ndarray[Any, Any]:
@@ -450,8 +462,7 @@ class _Comparing:
                     done = look.at(number, _noting(pieces, names, naming.target), self.found)
                 else:
                     asking.select(number)
-                    suspects = names.apart() if names else self.wanted
-                    pieces = _pieces(naming.target, suspects, cursor, pace) if suspects else iter([Piece([], b"0")])
+                    pieces = _suspects(naming.target, names, pace) if names else _pieces(naming.target, self.wanted, cursor, pace)
                     done = _extras(asking, naming.source, number, pieces, self.found)
                     names = None
                 for piece in done:
@@ -522,12 +533,29 @@ def _noting(pieces: Iterable[Piece], names: _Names | None, target: Wire) -> Iter
     if names is None:
         yield from pieces
         return
-    noted = (names.of_target(keys) for _, keys in scan_from(target, b"0", SCAN_COUNT))
+    noted = (names.of_target(*reply) for reply in scan_from(target, b"0", SCAN_COUNT))
     for piece in pieces:
         yield piece
         next(noted, None)
     for _ in noted:
         pass
+
+
+def _suspects(naming: Wire, names: _Names, pace: Pace) -> Iterator[Piece]:
+    """Yield the keys of the target that the source may not have."""
+    if apart := names.apart():
+        scans = names.scans_apart()
+        for cursor, following in scans or ():
+            ((reached, keys),) = checked(naming.ask([("SCAN", cursor, "COUNT", SCAN_COUNT)]))
+            if reached != following:
+                # The table has another size by now, and this was not all.
+                scans = None
+                break
+            yield Piece(apart(keys))
+        if scans is None:
+            yield from _pieces(naming, apart, b"0", pace)
+            return
+    yield Piece([], b"0")
 
 
 def _extras(
