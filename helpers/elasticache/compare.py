@@ -622,7 +622,8 @@ class _Look:
             self.facts = opened.enter_context(Wire(target))
             self.values, self.chunks = (opened.enter_context(Pair(source, target)) for _ in range(2))
             self._opened = opened.pop_all()
-        self._cluster = self.values.source.cluster or self.values.target.cluster
+        # Keys of one command must share a slot in a cluster.
+        self._all_strings_at_once = not (self.values.source.cluster or self.values.target.cluster)
 
     def __enter__(self) -> _Look:
         return self
@@ -649,7 +650,7 @@ class _Look:
         """Return the keys of a piece in parts of at most `ASK_BYTES`, roughly."""
         count = len(piece.keys)
         kinds = checked(self.facts.receive(count))
-        return _parts(piece, kinds, np.array(sizes(self.facts.receive(count)), np.int64))
+        return _parts(piece, kinds, sizes(self.facts.receive(count)))
 
     def _ask_values(self, part: _Part) -> None:
         names = part.piece.bulks
@@ -657,8 +658,8 @@ class _Look:
         self.values.send_marked(*reads, TIME + shaped(names[part.start : part.end], EXPIRY))
 
     def _read(self, way: bytes, names: list[bytes]) -> bytes:
-        """Return the commands that read values: one for all strings, but where keys of one command must share a slot."""
-        return shaped_once(names, "MGET") if way == STRING and not self._cluster else shaped(names, READING[way])
+        """Return the commands that read values."""
+        return shaped_once(names, "MGET") if way == STRING and self._all_strings_at_once else shaped(names, READING[way])
 
     def _compare(self, number: int, part: _Part, found: _Findings) -> Piece | None:
         """Note the keys that differ by value or expiry; return the piece when this was its last part."""
@@ -667,7 +668,7 @@ class _Look:
         for way, places in part.sections.items():
             ours, theirs = self.values.receive_marked()
             # An error says nothing of the value, though it be the same one, nor does the nil that MGET has for other types.
-            if ours != theirs or ours.startswith(b"-") or b"\r\n-" in ours or b"$-1" in ours:
+            if ours != theirs or ours.startswith(b"-") or (b"$-1" if way == STRING and self._all_strings_at_once else b"\r\n-") in ours:
                 unequal.update(itertools.compress(places, self._differ(way, ours, theirs, len(places))))
         apart = self._compare_expiries(number, part, found)
         for place in part.large:
@@ -679,7 +680,7 @@ class _Look:
     def _differ(self, way: bytes, ours: bytes, theirs: bytes, count: int) -> list[bool]:
         """Return whether each of the values read in a section differs. Raises redis.ResponseError when the server refused to tell."""
         kind = b"hash" if way == SMALL_HASH else way
-        if kind == STRING and not self._cluster:
+        if kind == STRING and self._all_strings_at_once:
             (one,), (other,) = (checked(parsed(data, 1)) for data in (ours, theirs))
         else:
             one, other = (_readable(parsed(data, count)) for data in (ours, theirs))
@@ -739,17 +740,15 @@ class _Part:
     last: bool = False
 
 
-def _parts(piece: Piece, kinds: list[bytes], its_sizes: np.ndarray[Any, Any]) -> list[_Part]:
+def _parts(piece: Piece, kinds: list[bytes], its_sizes: list[int]) -> list[_Part]:
     """Return the keys of a piece in parts of at most `ASK_BYTES`, roughly."""
-    ways, large = kinds.copy(), its_sizes > WHOLE_BYTES
-    for place in np.flatnonzero(its_sizes <= ORDERED_HASH_BYTES).tolist() if b"hash" in kinds else ():
-        if kinds[place] == b"hash":
-            ways[place] = SMALL_HASH
-    for place in np.flatnonzero(large).tolist():
-        if kinds[place] != NO_KIND:
-            ways[place] = LARGE
-    reached = np.cumsum(np.where(large, 0, its_sizes)) // ASK_BYTES
-    starts = [0, *(np.flatnonzero(np.diff(reached)) + 1).tolist(), len(kinds)]
+    ways, starts = kinds, [0, len(kinds)]
+    if b"hash" in kinds:
+        ways = [SMALL_HASH if kind == b"hash" and size <= ORDERED_HASH_BYTES else kind for kind, size in zip(kinds, its_sizes, strict=True)]
+    if sum(its_sizes) > ASK_BYTES or max(its_sizes, default=0) > WHOLE_BYTES:
+        ways = [LARGE if size > WHOLE_BYTES and way != NO_KIND else way for way, size in zip(ways, its_sizes, strict=True)]
+        reached = np.cumsum([0 if size > WHOLE_BYTES else size for size in its_sizes]) // ASK_BYTES
+        starts[1:1] = (np.flatnonzero(np.diff(reached)) + 1).tolist()
     parts = []
     for start, end in itertools.pairwise(starts):
         part = _Part(piece, kinds, start, end)
