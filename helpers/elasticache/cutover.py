@@ -96,9 +96,9 @@ class Switched:
             ("writes frozen by", self.method),
             ("frozen for (ms)", f"{self.freeze_ms:.0f}"),
             ("keys carried while frozen", f"{self.last_keys:,}"),
-            ("clients disconnected from the left group", f"{self.disconnected:,}"),
-            ("writes that still reached the left group, carried over", f"{self.late_keys:,}"),
-            ("the left group refuses writes", "yes" if self.refuses_writes else "no"),
+            ("clients disconnected from the group left behind", f"{self.disconnected:,}"),
+            ("writes that still reached it, carried over", f"{self.late_keys:,}"),
+            ("it refuses writes", "yes" if self.refuses_writes else "no"),
         ]
         if not self.comparison.note:
             rows += [("keys compared after the switch", f"{self.comparison.keys_compared:,}"), ("of them different, not by the application", f"{self.comparison.keys_different:,}")]

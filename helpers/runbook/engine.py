@@ -269,11 +269,12 @@ class Run:
             self._end("failed", str(told))
             raise told
 
-    def gate(self, name: str, question: str, resource: str, *, when: bool = True) -> None:
+    def gate(self, name: str, question: str, resource: str, *, when: bool = True, by_command: str = "resume") -> None:
         """Stop before an irreversible effect until it is approved; once approved it stays so for this run.
 
         In JupyterLab the operator types `resource`. Headless, the parameter `approve` names the gate, or the run
         ends as "not approved". A rehearsal approves itself; a plan lists the gate. `when=False`: no gate is needed.
+        `by_command` is the `runbook` command that goes on with the approval.
         """
         if not when:
             return
@@ -290,7 +291,7 @@ class Run:
         elif _typed(f"{question} Type {resource} to go on: ", resource):
             by = f"approved by {_user()}, who typed the name"
         else:
-            told = GateNotPassed(f"Gate {name!r} is not approved: {question}", f"Resume with the approval: `runbook resume {self.id} --approve {name}`.")
+            told = GateNotPassed(f"Gate {name!r} is not approved: {question}", f"Approve it: `runbook {by_command} {self.id} --approve {name}`.")
             self._end("not approved", str(told))
             raise told
         if self.mode != "plan":

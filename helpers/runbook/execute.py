@@ -201,12 +201,26 @@ def _without_bars(notebook: Any) -> Any:
     """A copy of the notebook in which a progress bar is what it was last, and nothing where that is blank."""
     kept = copy.deepcopy(notebook)
     for cell in kept.cells:
-        for output in cell.get("outputs", []):
+        if "outputs" not in cell:
+            continue
+        cell.outputs = _joined(cell.outputs)
+        for output in cell.outputs:
             if output.output_type == "stream":
                 output.text = "\n".join(line.rsplit("\r", 1)[-1] for line in output.text.split("\n"))
-        if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
+        cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
     return kept
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """The outputs with what a stream said in a row as one: a bar moves on in many pieces."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _first_error(notebook: Any) -> str:

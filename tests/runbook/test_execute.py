@@ -67,6 +67,13 @@ def test_a_run_is_judged_by_what_it_recorded_shown_as_it_comes_and_kept_private(
     assert sorted(path.name for path in directory.iterdir()) == ["output.ipynb", "result.json"]
 
 
+def test_of_a_progress_bar_the_saved_notebook_keeps_what_stood_last_and_nothing_of_one_that_was_cleared(notebook, directory):
+    bar = 'import sys, time\nfor text in ("\\rhalf", "\\rwhole", {end!r}):\n    print(text, end="", flush=True)\n    time.sleep(0.25)'
+    outcome = execute(notebook(bar.format(end="\rdone\n"), bar.format(end="\r     \r"), 'record("done", 0)'), {}, run_directory=directory, quiet=True)
+    left, cleared = (cell.outputs for cell in nbformat.read(outcome.output, as_version=4).cells[-3:-1])
+    assert ([one.text for one in left], cleared) == (["done\n"], [])
+
+
 def test_the_working_directory_and_the_environment_of_the_caller_stay_as_they_are(notebook, directory, monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "production")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
