@@ -74,12 +74,12 @@ LOOK_BATCH = 200
 CHECKPOINT_S = 1.0
 # Values of about so many bytes are asked for at a time.
 ASK_BYTES = 512 * 1024
-# Values are asked for in sections, one a way of reading. Equal ones of a section hardly ever come in the same bytes
-# where the engines write them in different ways, as they do scores, or in any order, as hashes that are not small.
-ORDERED_HASH_BYTES = 512
-STRING, SMALL_HASH = b"string", b"small hash"
+# Values are asked for in sections, by how sure it is that equal ones come in the same bytes: sets and hashes
+# that are not small come in any order, and engines write scores in different ways.
+STRING, SMALL_HASH, ORDERED_HASH_BYTES = b"string", b"small hash", 512
+SECTION = {STRING: 0, b"list": 0, SMALL_HASH: 1, b"hash": 2, b"set": 2, b"zset": 2, b"stream": 2}
 READING = READ | READ_STREAM | {SMALL_HASH: READ[b"hash"]}
-# A key that is of no type in READING is compared in chunks, as is a large one.
+# A key that is of no type in SECTION is compared in chunks, as is a large one.
 LARGE = b"large"
 # SCAN names about so many keys at a time: a third of a millisecond of work.
 SCAN_COUNT = 256
@@ -654,7 +654,10 @@ class _Look:
 
     def _ask_values(self, part: _Part) -> None:
         names = part.piece.bulks
-        reads = [self._read(way, [names[place] for place in places]) for way, places in part.sections.items()]
+        reads = [
+            b"".join([self._read(way, [names[place] for place in places]) for way, places in section.items()])
+            for section in part.sections.values()
+        ]
         self.values.send_marked(*reads, TIME + shaped(names[part.start : part.end], EXPIRY))
 
     def _read(self, way: bytes, names: list[bytes]) -> bytes:
@@ -665,11 +668,11 @@ class _Look:
         """Note the keys that differ by value or expiry; return the piece when this was its last part."""
         keys = part.piece.keys
         unequal: set[int] = set()
-        for way, places in part.sections.items():
+        for section in part.sections.values():
             ours, theirs = self.values.receive_marked()
             # An error says nothing of the value, though it be the same one, nor does the nil that MGET has for other types.
-            if ours != theirs or ours.startswith(b"-") or (b"$-1" if way == STRING and self._all_strings_at_once else b"\r\n-") in ours:
-                unequal.update(itertools.compress(places, self._differ(way, ours, theirs, len(places))))
+            if ours != theirs or ours.startswith(b"-") or b"\r\n-" in ours or STRING in section and b"$-1" in ours:
+                unequal.update(self._differing(section, ours, theirs))
         apart = self._compare_expiries(number, part, found)
         for place in part.large:
             if place not in apart and not same_in_chunks(self.chunks, part.kinds[place], keys[place]):
@@ -677,14 +680,20 @@ class _Look:
         found.kinds.update({(number, keys[place]): "changed" for place in unequal - apart})
         return part.piece if part.last else None
 
-    def _differ(self, way: bytes, ours: bytes, theirs: bytes, count: int) -> list[bool]:
-        """Return whether each of the values read in a section differs. Raises redis.ResponseError when the server refused to tell."""
-        kind = b"hash" if way == SMALL_HASH else way
-        if kind == STRING and self._all_strings_at_once:
-            (one,), (other,) = (checked(parsed(data, 1)) for data in (ours, theirs))
-        else:
-            one, other = (_readable(parsed(data, count)) for data in (ours, theirs))
-        return [mine is None or mine != its and not same(kind, mine, its) for mine, its in zip(one, other, strict=True)]
+    def _differing(self, section: dict[bytes, list[int]], ours: bytes, theirs: bytes) -> Iterator[int]:
+        """Yield the places of a section whose values differ. Raises redis.ResponseError when a server refused to tell."""
+        ways = [(way, place) for way, places in section.items() for place in places]
+        for (way, place), mine, its in zip(ways, self._values(section, ours), self._values(section, theirs), strict=True):
+            if mine is None or mine != its and not same(b"hash" if way == SMALL_HASH else way, mine, its):
+                yield place
+
+    def _values(self, section: dict[bytes, list[int]], data: bytes) -> list[Any]:
+        """Return the values of a section: strings, which come first, may be one reply."""
+        strings = len(section.get(STRING, ())) if self._all_strings_at_once else 0
+        replies = parsed(data, sum(map(len, section.values())) - max(0, strings - 1))
+        if strings:
+            replies[:1] = checked(replies[:1])[0]
+        return _readable(replies)
 
     def _compare_expiries(self, number: int, part: _Part, found: _Findings) -> set[int]:
         """Note the keys of a part that are absent or whose expiries differ; return the places of those absent."""
@@ -725,16 +734,15 @@ def _expiries(data: bytes) -> np.ndarray[Any, Any]:
 
 @dataclass
 class _Part:
-    """Some keys of a piece, those from `start` to `end`, by their places in it: how they are read, those too large for it.
-
-    `absent` are those that the target has not, from `start` on.
+    """Some keys of a piece, those from `start` to `end`, by their places in it: those to be read, by `SECTION` and way
+    of reading, and those too large for it. `absent` are those that the target has not, from `start` on.
     """
 
     piece: Piece
     kinds: list[bytes]
     start: int
     end: int
-    sections: dict[bytes, list[int]] = field(default_factory=dict)
+    sections: dict[int, dict[bytes, list[int]]] = field(default_factory=dict)
     large: list[int] = field(default_factory=list)
     absent: list[int] = field(default_factory=list)
     last: bool = False
@@ -752,10 +760,10 @@ def _parts(piece: Piece, kinds: list[bytes], its_sizes: list[int]) -> list[_Part
     parts = []
     for start, end in itertools.pairwise(starts):
         part = _Part(piece, kinds, start, end)
-        for way in set(ways[start:end]):
+        for way in sorted(set(ways[start:end]), key=STRING.__ne__):
             places = [place for place in range(start, end) if ways[place] == way]
-            if way in READING:
-                part.sections[way] = places
+            if way in SECTION:
+                part.sections.setdefault(SECTION[way], {})[way] = places
             elif way == NO_KIND:
                 part.absent = [place - start for place in places]
             else:

@@ -110,7 +110,8 @@ class Wire:
             size = self._read()
             with memoryview(self._buffer) as read:
                 self._marked += read[:size]
-        replies = bytes(self._marked[:end])
+        with memoryview(self._marked) as arrived:
+            replies = bytes(arrived[:end])
         del self._marked[: end + len(mark)]
         return replies
 
