@@ -26,7 +26,6 @@ body{max-width:1400px} h2{font-size:18px;margin:26px 0 6px}
 table{border-collapse:collapse;width:100%;font-size:13px} th,td{text-align:left;vertical-align:top;padding:4px 12px 4px 0;border-bottom:1px solid #ddd} td.w{overflow-wrap:anywhere;min-width:12em} .wide{overflow-x:auto}
 th{border-bottom:2px solid #888;white-space:nowrap} td.n,th.n{text-align:right} td.n,td.s,td.k{white-space:nowrap} td.s{font-weight:600} a{color:#0b57d0}
 .cause{border-left:5px solid #c62828;padding:4px 14px;margin:10px 0;break-inside:avoid} .cause p{margin:3px 0} .who{color:#444;font-size:13px}
-thead{display:table-header-group} tr{break-inside:avoid}
 @media print{body{padding:0} .wide{overflow:visible} table,.who{font-size:11px} th,td{padding:3px 9px 3px 0} .files{display:none} a{color:inherit;text-decoration:none} @page{size:A4 landscape;margin:12mm}}
 """
 

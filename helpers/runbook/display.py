@@ -77,7 +77,7 @@ def card(title: str, status: str, body_html: str, body_text: str, note: str = ""
     colour = COLOURS.get(status, "#616161")
     head = f'<b style="font-size:15px">{html.escape(title)}</b> <span style="color:{colour};font-weight:600">{status}</span>'
     tail = f' <span style="opacity:.7">{html.escape(note)}</span>' if note else ""
-    shown = f'<div style="border-left:5px solid {colour};padding:6px 14px;margin:8px 0">{head}{tail}<div>{body_html}</div></div>'
+    shown = f'<div style="border-left:5px solid {colour};padding:6px 14px;margin:8px 0"><div style="break-after:avoid">{head}{tail}</div><div>{body_html}</div></div>'
     text = f"== {title} {f'[{status}]' if status else ''} {note}".rstrip() + ("\n" + body_text if body_text else "")
     return Card(shown, text, title)
 

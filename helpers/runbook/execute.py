@@ -29,7 +29,7 @@ from papermill.parameterize import parameterize_notebook
 
 from helpers.aws.errors import RunbookError
 from helpers.runbook import parameters as schema
-from helpers.runbook import analysis, store
+from helpers.runbook import analysis, bars, store
 from helpers.runbook.interrupts import handled_by
 from helpers.runbook.journal import Journal
 from helpers.runbook.redact import redact
@@ -236,7 +236,7 @@ def _print(kind: str, content: Mapping[str, Any]) -> None:
     """Show a message of the kernel in the terminal: text of cards and streams; progress bars on a terminal only."""
     if kind == "stream":
         stream = sys.stderr if content["name"] == "stderr" else sys.stdout
-        if "\r" not in content["text"] or stream.isatty():
+        if bars.is_shown(content["text"], stream):
             print(content["text"], end="", flush=True, file=stream)
     elif kind in SHOWN and WIDGET not in content["data"] and "text/plain" in content["data"]:
         print(content["data"]["text/plain"], flush=True)

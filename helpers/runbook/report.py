@@ -14,7 +14,8 @@ h1{font-size:24px;margin:0 0 4px} .facts{color:#444;margin:0 0 18px}
 code,pre{font-family:ui-monospace,"DejaVu Sans Mono",Menlo,monospace;overflow-wrap:anywhere;white-space:pre-wrap}
 .numbers{display:flex;flex-wrap:wrap;gap:12px;margin:14px 0} .numbers div{border:1px solid #bbb;border-radius:6px;padding:8px 14px}
 .numbers b{display:block;font-size:21px} .numbers b.text{font-size:14px;line-height:1.6;overflow-wrap:anywhere}
-@media print{details{display:none} body{margin:0;max-width:none} div{break-inside:avoid} div[style*="overflow-x"]{overflow:visible !important}}
+thead{display:table-header-group} tr,img,.numbers div{break-inside:avoid}
+@media print{details{display:none} body{margin:0;padding:0;max-width:none} div[style*="overflow-x"]{overflow:visible !important} @page{margin:12mm}}
 """
 
 

@@ -280,7 +280,7 @@ def test_roll_back_needs_its_approval_and_refuses_what_cannot_be_undone() -> Non
     with run.step("1 Make"):
         make("a")
     run._close()
-    with pytest.raises(engine.GateNotPassed):
+    with pytest.raises(engine.GateNotPassed, match=f"`runbook rollback {run.id} --approve rollback`"):
         rollback(run.id)
     assert DONE == ["made a"]
     again = begin(run_id=run.id)

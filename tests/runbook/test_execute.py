@@ -15,7 +15,7 @@ import nbformat
 import pytest
 
 from helpers.aws.errors import RunbookError
-from helpers.runbook import store
+from helpers.runbook import bars, store
 from helpers.runbook.execute import execute
 from helpers.runbook.journal import Journal
 from helpers.runbook.parameters import ParameterError
@@ -72,6 +72,13 @@ def test_of_a_progress_bar_the_saved_notebook_keeps_what_stood_last_and_nothing_
     outcome = execute(notebook(bar.format(end="\rdone\n"), bar.format(end="\r     \r"), 'record("done", 0)'), {}, run_directory=directory, quiet=True)
     left, cleared = (cell.outputs for cell in nbformat.read(outcome.output, as_version=4).cells[-3:-1])
     assert ([one.text for one in left], cleared) == (["done\n"], [])
+
+
+def test_where_no_terminal_is_a_bar_is_not_printed_and_what_stands_around_it_is(capsys):
+    with bars.on_a_terminal_only():
+        print("\rhalf", end="")
+        print("done")
+    assert capsys.readouterr().out == "done\n"
 
 
 def test_the_working_directory_and_the_environment_of_the_caller_stay_as_they_are(notebook, directory, monkeypatch):
