@@ -193,8 +193,8 @@ def rollback(
         from helpers.fleet import rollback as fleet_rollback
 
         raise typer.Exit(fleet_rollback.roll_back(run_id, approve=approve, mode=mode))
+    from helpers.runbook import GateNotPassed, bars, store
     from helpers.runbook import rollback as undo
-    from helpers.runbook import store
 
     if known["mode"] == "rehearse":
         from helpers.rehearsal import rehearse as rehearsal
@@ -202,8 +202,12 @@ def rollback(
         cloud = rehearsal.on_its_cloud(known["runbook"], known["parameters"], store.runs_directory().resolve() / run_id)
     else:
         cloud = contextlib.nullcontext()
-    with cloud:
-        result = undo(run_id, approve=approve, mode=mode).result()
+    with cloud, bars.on_a_terminal_only():
+        try:
+            result = undo(run_id, approve=approve, mode=mode).result()
+        except GateNotPassed as error:
+            _refuse(str(error))
+            raise typer.Exit(store.NOT_APPROVED) from None
     print(f"\n{known['runbook']}: {result['status']} (exit code {result['exit_code']})")
     raise typer.Exit(result["exit_code"])
 

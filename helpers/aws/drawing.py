@@ -54,8 +54,9 @@ class Sentences:
     table: pd.DataFrame
 
     def _repr_html_(self) -> str:
+        name = self.table.index.name
         with pd.option_context("display.max_colwidth", None):
-            rows = self.table.to_html(border=0, justify="left", index=self.table.index.name is not None)
+            rows = self.table.rename_axis(index=None, columns=name).to_html(border=0, justify="left", index=name is not None)
         return re.sub(r"<(td|th)>", r'<\1 style="text-align: left">', rows)
 
     def __repr__(self) -> str:

@@ -45,8 +45,11 @@ def wait(
     with tqdm(total=0, bar_format=ELAPSED, leave=False, delay=SHOWN_AFTER, file=sys.stdout) as bar:
         while True:
             now = state()
-            bar.set_description_str(f"{title}: {now}", refresh=time.monotonic() - started > SHOWN_AFTER)
+            shown = time.monotonic() - started > SHOWN_AFTER
+            bar.set_description_str(f"{title}: {now}", refresh=shown)
             if now in until or planning():
+                if shown:
+                    bar.clear()  # its end clears only what it has drawn of itself, and not this description
                 return now
             if now in fail:
                 raise WaitFailed(f"{title}: ended as {now!r}.{_told(events)}")

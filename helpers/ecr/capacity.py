@@ -22,10 +22,11 @@ def record(registry: Registry, savings: Mapping[str, Saving]) -> Rows:
 def row(registry: Registry, one: Stored, saving: Saving) -> Row:
     """The row: what is stored, and what the policy that was tried would leave of it."""
     worth = saving.monthly > WORTH
+    little = "" if worth or not saving.monthly else f"The lifecycle policy that was tried saves less than {WORTH:g} {saving.currency} a month: "
     return Row(
         "ECR", one.repository, SAVES if worth else FITS, f"lifecycle policy: {'yes' if one.policy else 'none'}", "set the lifecycle policy that was tried" if worth else "nothing",
         account=registry.account, region=registry.prices.region, made_up=not registry.account,
         limit="storage, paid by the byte", measured=one.bytes_of() / GIB, unit="GiB", no_day="nothing to run out",
         cost_now=saving.monthly_before, cost_then=saving.monthly_after if worth else saving.monthly_before, currency=saving.currency, prices=str(registry.prices),
-        note=" ".join([saving.finding, *(registry.unseen if worth else ())]), seen_until=registry.end.isoformat(timespec="minutes"),
+        note=" ".join([little + saving.finding, *(registry.unseen if worth else ())]), seen_until=registry.end.isoformat(timespec="minutes"),
     )  # fmt: skip

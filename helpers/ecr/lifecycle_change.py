@@ -249,7 +249,7 @@ def measured(previewed: Preview, found: Survey) -> dict[str, Any]:
         "expire_later": kept.later,
         "transition": kept.moved,
         "freed_bytes": kept.bytes_freed,
-        "saved_a_month": round(kept.monthly, 4),
+        f"saved_a_month_{kept.currency.lower()}": round(kept.monthly, 4),
         "in_use": len(found.used),
         "shields": len(found.shielded),
     }

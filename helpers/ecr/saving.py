@@ -48,7 +48,7 @@ class Saving:
         text = f"{gone:,} of {self.images:,} images go; that frees {gib(self.bytes_freed)} of {gib(self.bytes_before)} ({share:.0%}), "
         text += f"{self.monthly:,.2f} {self.currency} a month."
         if not gone:
-            text = f"None of {self.images:,} images goes."
+            text = "No image goes."
         if self.later:
             text += f" {self.later:,} of them go a day later, once the manifest list is gone that they are in."
         if self.summed_freed > self.bytes_freed:

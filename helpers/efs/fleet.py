@@ -66,7 +66,7 @@ class Fleet:
             }
             for one in self.reviews
         ]
-        return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="rank"))
+        return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1)).rename_axis(columns="rank")
 
     def first(self, count: int = 5) -> pd.DataFrame:
         """What to do first, and why, in words."""

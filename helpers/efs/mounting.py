@@ -136,7 +136,7 @@ def measured(probed: Probe, mounted: Done, proven: Done) -> dict[str, Any]:
     """The run's figures: what the probe says and took, on how many hosts it is mounted and proven."""
     return {
         "probe": probed.code,
-        "probe_ms": round(probed.ms, 1),
+        "probe_took_ms": round(probed.ms, 1),
         "hosts_mounted": sum(row.done is True for row in mounted.rows),
         "hosts_proven": sum(row.done is True for row in proven.rows),
     }

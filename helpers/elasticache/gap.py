@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 BIN = 10  # milliseconds
 AROUND = 1000  # milliseconds shown before and after
@@ -25,5 +26,6 @@ def draw_gap(timeline: Iterable[tuple[float, int]], start: float, gap: float, *,
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel(f"milliseconds since {since}")
     axes.set_ylabel("acknowledged writes\nin 10 ms")
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     return drawing

@@ -54,8 +54,8 @@ class Costs:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """cost_a_month_before and cost_a_month_after, in the currency of the prices."""
-        return {f"cost_a_month_{name}": None if cost is None else round(cost, 2) for name, cost in (("before", self.before), ("after", self.after))}
+        """cost_a_month_before_usd and cost_a_month_after_usd, where the prices are in USD."""
+        return {f"cost_a_month_{name}_{self.prices.currency.lower()}": None if cost is None else round(cost, 2) for name, cost in (("before", self.before), ("after", self.after))}
 
     @property
     def second_group(self) -> str:

@@ -22,20 +22,21 @@ def settings(upgrade: Upgrade, found: Survey) -> pd.DataFrame:
         verdict = LOOK if look else SAME if now == after else CHANGES
         rows.append((name, _shown(now), _shown(after), verdict, look or why))
 
-    several = "several shards need cluster mode enabled"
     row("replication group", old.cluster or old.id, upgrade.new_group if upgrade.moves else old.id, why="a new group beside the old one" if upgrade.moves else "the same group")
-    row("cluster engine", f"{old.engine}, {old.mode}", f"{upgrade.engine}, {old.mode}", why="" if old.cluster_mode else several)
+    row("cluster engine", f"{old.engine}, {old.mode}", f"{upgrade.engine}, {old.mode}")
     row("engine version", old.engine_version, upgrade.version, why="pinned: minor versions do not move by themselves")
     row("minor versions move by themselves", old.auto_minor_upgrade, old.auto_minor_upgrade and not upgrade.moves, why="" if not old.auto_minor_upgrade else "turned off: a version moves when you move it")
     row("parameter group", old.parameter_group, _new_parameter_group(upgrade, found), why=_changed(upgrade, found))
     row("node type", old.node_type, upgrade.node_type or old.node_type, why="the data fits, see Preflight")
-    row("shards", len(old.shards), len(old.shards), why=", ".join(f"{shard.id}: {shard.slots}" for shard in old.shards if shard.slots))
+    slots = ", ".join(f"{shard.id}: {shard.slots}" for shard in old.shards if shard.slots)
+    row("shards", len(old.shards), len(old.shards), why=slots if old.cluster_mode else "several shards need cluster mode enabled")
     row("replicas a shard", old.replicas, old.replicas, "" if old.replicas else "set 1: one primary and one replica in two zones")
     row("Multi-AZ", old.multi_az, old.multi_az, "" if old.multi_az == "enabled" else "enable it: primary and replica in different zones")
     row("automatic failover", old.automatic_failover, old.automatic_failover, "" if old.automatic_failover == "enabled" else "enable it: a replica takes a failed primary's place")
     row("port", str(old.port), str(old.port))
     row("subnet group", old.subnet_group, old.subnet_group)
-    row("security groups", ", ".join(old.security_groups), ", ".join(old.security_groups))
+    security_groups = ", ".join(old.security_groups) or "none"
+    row("security groups", security_groups, security_groups)
     row("encryption in transit", old.in_transit_encryption, old.in_transit_encryption, "" if old.in_transit_encryption else "sessions travel as plain text")
     row("encryption at rest", old.at_rest_encryption, old.at_rest_encryption)
     row("AUTH", _auth(old), _auth(old), "" if old.auth else "whoever reaches the port may read every session")

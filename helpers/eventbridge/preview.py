@@ -78,8 +78,9 @@ class Preview:
 
 
 def _table(frame: pd.DataFrame) -> str:
-    with pd.option_context("display.max_colwidth", None):
-        return frame.to_html(index=False, border=0, justify="left")
+    from helpers.aws.drawing import Sentences  # it brings matplotlib, which only a notebook needs
+
+    return Sentences(frame)._repr_html_()
 
 
 def preview(

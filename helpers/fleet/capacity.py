@@ -162,13 +162,13 @@ def _sums(sums: Sequence[Total]) -> str:
     body = "".join("<tr>" + "".join(f'<td{" class=m" if place else ""}>{html.escape(text)}</td>' for place, text in enumerate(row)) + "</tr>" for row in rows)
     unknown = sum(one.unknown for one in sums)
     note = f'<p class="who">Of {unknown} it is not known what they cost as advised; they count as they are now.</p>' if unknown else ""
-    return f'<table class="sums"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>{note}'
+    return f'<div class="wide"><table class="sums"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>{note}'
 
 
 def _table(record: Record, findings: Sequence[Finding]) -> str:
     names = ("resource", "verdict", "what limits it", "left", "runs out", "what to do", "now", "then", "")
     titles = "".join(f'<th class="{"m" if name in ("left", "now", "then") else "" if name else "files"}">{name or "files"}</th>' for name in names)
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(_line(record, one) for one in findings)}</tbody></table>"
+    return f'<div class="wide"><table><thead><tr>{titles}</tr></thead><tbody>{"".join(_line(record, one) for one in findings)}</tbody></table></div>'
 
 
 def _line(record: Record, one: Finding) -> str:
@@ -176,7 +176,7 @@ def _line(record: Record, one: Finding) -> str:
     where = " · ".join(filter(None, (row.service, row.setting, "made up" if row.made_up else row.account, row.region)))
     stale = f'<div class="stale">{html.escape(one.stale)}</div>' if one.stale else ""
     return (
-        f'<tr><td class="w t">{html.escape(row.resource)}<div class="who">{html.escape(where)}</div></td><td class="s" style="color:{COLOURS.get(row.verdict, "#8a6d00")}">{html.escape(row.verdict)}{stale}</td>'
+        f'<tr><td class="w">{html.escape(row.resource)}<div class="who">{html.escape(where)}</div></td><td class="s" style="color:{COLOURS.get(row.verdict, "#8a6d00")}">{html.escape(row.verdict)}{stale}</td>'
         f'<td>{html.escape(row.uses.strip())}</td><td class="m">{row.left}</td><td class="d">{_ends(row)}</td><td class="w"><b>{html.escape(row.recommended)}</b><div class="who">{html.escape(row.note)}</div></td>'
         f'<td class="m">{money(row.cost_now)}</td><td class="m">{money(row.cost_then)}</td><td class="k files">{linked(files_of(record, one.outcome))}</td></tr>'
     )

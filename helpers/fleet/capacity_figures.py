@@ -63,7 +63,7 @@ def draw_costs(sums: Sequence[Total]) -> Drawn:
     axes.set_yticks(place, [one.service for one in shown])
     axes.invert_yaxis()
     axes.margins(x=0.14)
-    axes.set_xlabel("a month")
+    axes.set_xlabel(f"{' and '.join(dict.fromkeys(one.currency for one in shown))} a month")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return _png(figure, "; ".join(_saved(shown)), axes)
 

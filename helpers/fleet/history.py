@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers.aws.errors import RunbookError
 from helpers.fleet.record import RECORD, Record
 from helpers.runbook import history, store
 from helpers.runbook.history import Moment, Past
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("run", "runbook", "mode", "status", "began", "took", "who", "what", "error")
 
 
 def runs(directory: Path | None = None, *, members: bool = False) -> list[Past]:
@@ -18,6 +26,28 @@ def runs(directory: Path | None = None, *, members: bool = False) -> list[Past]:
     ids = tuple(f"{one.id}." for one in fleets)
     single = [one for one in history.runs(folder) if members or not ids or not one.id.startswith(ids)]
     return sorted([*fleets, *single], key=lambda one: (one.began, one.id))
+
+
+def rows(found: Iterable[Past]) -> list[tuple[str, ...]]:
+    """Runs as the list shows them, a text for each of `COLUMNS`."""
+    return [(one.id, one.runbook, one.mode, one.status, when(one.began), seconds(one.duration_s), one.who, one.what, one.error) for one in found]
+
+
+def table() -> pd.DataFrame:
+    """The runs there were, oldest first, for a notebook."""
+    import pandas as pd  # it takes half a second, which `runbook runs` does not need
+
+    return pd.DataFrame(rows(runs()), columns=list(COLUMNS))
+
+
+def when(at: float) -> str:
+    """A moment on this machine's clock, to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def seconds(duration_s: float | None) -> str:
+    """`46.1 s`, and nothing where it is not known."""
+    return "" if duration_s is None else f"{duration_s:.1f} s"
 
 
 def past(directory: Path) -> Past:

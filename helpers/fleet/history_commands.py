@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
@@ -24,8 +23,7 @@ def list_runs(
     from helpers.fleet import history
 
     found = [one for one in history.runs(members=all_) if status in ("", one.status) and (not runbook or runbook in one.runbook.removeprefix("fleet of ").split(", "))]
-    rows = ((one.id, one.runbook, one.mode, one.status, _when(one.began), _seconds(one.duration_s), one.who, one.what, one.error) for one in found)
-    print_table(("run", "runbook", "mode", "status", "began", "took", "who", "what", "error"), rows)
+    print_table(history.COLUMNS, history.rows(found))
 
 
 @app.command("show")
@@ -40,25 +38,17 @@ def show_run(
 
     one = history.known(checked_run_id(run_id))
     directory = store.run_directory(run_id)
-    print(f"{one.id}: {one.runbook}, mode {one.mode}: {one.status}\nbegan {_when(one.began)}, took {_seconds(one.duration_s) or '?'}; {one.who}; {one.what}")
+    print(f"{one.id}: {one.runbook}, mode {one.mode}: {one.status}\nbegan {history.when(one.began)}, took {history.seconds(one.duration_s) or '?'}; {one.who}; {one.what}")
     if one.error:
         print(one.error)
     moments = history.timeline(directory, reads=reads)
     day = ""
     rows = []
     for moment in moments:
-        date, _, clock = _when(moment.at).partition(" ")
+        date, _, clock = history.when(moment.at).partition(" ")
         rows.append((f"{date} {clock}" if date != day else f"{'':10} {clock}", moment.event, moment.about, moment.request_id))
         day = date
     print_table(("when", "what", "about", "request id"), rows)
     for name in ("report.html", "index.html", "output.ipynb"):
         if (directory / name).exists():
             print(shown_path(directory / name))
-
-
-def _when(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-def _seconds(duration_s: float | None) -> str:
-    return "" if duration_s is None else f"{duration_s:.1f} s"

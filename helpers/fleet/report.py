@@ -23,11 +23,10 @@ CAPACITY = "capacity.html"  # beside it, where analyses recorded rows
 ORDER = ("failed", "in doubt", "not approved", "interrupted", NEVER, "planned", "rolled back", "done")  # what wants a look comes first
 MORE_STYLE = """
 body{max-width:1400px} h2{font-size:18px;margin:26px 0 6px}
-table{border-collapse:collapse;width:100%;font-size:13px} th,td{text-align:left;vertical-align:top;padding:4px 12px 4px 0;border-bottom:1px solid #ddd} td.w{overflow-wrap:anywhere} td.t{min-width:12em}
+table{border-collapse:collapse;width:100%;font-size:13px} th,td{text-align:left;vertical-align:top;padding:4px 12px 4px 0;border-bottom:1px solid #ddd} td.w{overflow-wrap:anywhere;min-width:12em} .wide{overflow-x:auto}
 th{border-bottom:2px solid #888;white-space:nowrap} td.n,th.n{text-align:right} td.n,td.s,td.k{white-space:nowrap} td.s{font-weight:600} a{color:#0b57d0}
 .cause{border-left:5px solid #c62828;padding:4px 14px;margin:10px 0;break-inside:avoid} .cause p{margin:3px 0} .who{color:#444;font-size:13px}
-thead{display:table-header-group} tr{break-inside:avoid}
-@media print{body{padding:0} table,.who{font-size:11px} th,td{padding:3px 9px 3px 0} .files{display:none} a{color:inherit;text-decoration:none} @page{size:A4 landscape;margin:12mm}}
+@media print{body{padding:0} .wide{overflow:visible} table,.who{font-size:11px} th,td{padding:3px 9px 3px 0} .files{display:none} a{color:inherit;text-decoration:none} @page{size:A4 landscape;margin:12mm}}
 """
 
 
@@ -142,11 +141,11 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
         place = f'<td class="k">{html.escape(row["account"])}</td><td class="k">{html.escape(row["region"])}</td>' if with_account else ""
         colour = display.COLOURS.get(row["status"], "#616161")
         body.append(
-            f'<tr><td class="n">{row["number"]}</td><td class="w t">{html.escape(row["resource"] or row["runbook"])}<div class="who">{html.escape(row["note"])}</div></td><td class="k">{html.escape(row["runbook"])}</td>{place}'
+            f'<tr><td class="n">{row["number"]}</td><td class="w">{html.escape(row["resource"] or row["runbook"])}<div class="who">{html.escape(row["note"])}</div></td><td class="k">{html.escape(row["runbook"])}</td>{place}'
             f'<td class="s" style="color:{colour}">{html.escape(row["status"])}</td><td class="n">{row["duration_s"]}</td><td class="w">{changes}{error}</td><td class="k files">{links}</td></tr>'
         )
     head = "".join(f'<th{" class=n" if name in "#s" else ""}>{name}</th>' for name in names)
-    return f'<table><thead><tr>{head}<th class="files">files</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
+    return f'<div class="wide"><table><thead><tr>{head}<th class="files">files</th></tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
 def _by_service(changed: str) -> str:

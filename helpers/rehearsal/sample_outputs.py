@@ -23,6 +23,7 @@ from helpers.aws.errors import RunbookError
 from helpers.rehearsal import rehearse
 from helpers.runbook import parameters
 from helpers.runbook.analysis import is_analysis
+from helpers.runbook.execute import kernel
 
 DIGEST = "outputs_of"  # in the notebook's metadata, under `runbook`
 
@@ -46,7 +47,8 @@ def refresh(name: str) -> Path:
 def _executed(path: Path) -> dict[str, Any]:
     """A notebook that needs no cloud, executed with its own parameters."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parents[1])}}).execute()
+    with kernel() as its_kernel:  # over a socket file: a port that somebody else takes meanwhile made it wait for ever
+        NotebookClient(notebook, km=its_kernel, timeout=300, shutdown_kernel="immediate", resources={"metadata": {"path": str(path.parents[1])}}).execute(cleanup_kc=True)
     return notebook
 
 

@@ -16,8 +16,11 @@ COLOURS = {
     "not approved": "#ef6c00", "in doubt": "#ef6c00", "rolled back": "#6a1b9a", "pass": "#2e7d32", "warn": "#ef6c00", "fail": "#c62828",
 }  # fmt: skip
 IMAGE = re.compile(r'<img [^>]*alt="(?P<title>[^"]*)" src="data:image/png;base64,(?P<data>[^"]*)">')
+NOTHING = "nothing"
+NO_WRITES = "<p>No writes.</p>"
 EARLIER = "carried out earlier in this run"
 MARKS = {"pass": "✓ pass", "warn": "! warn", "fail": "✗ fail"}
+WIDEST = 100  # characters of a column of text
 SIGNS = {"Create": "+", "Put": "~", "Copy": "+", "Delete": "-"}
 TABLE = "border-collapse:collapse;margin:6px 0;font-size:13px;text-align:left"
 CELL = "padding:3px 12px 3px 0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;text-align:left;white-space:normal;max-width:46em;overflow-wrap:break-word"
@@ -74,13 +77,15 @@ def card(title: str, status: str, body_html: str, body_text: str, note: str = ""
     colour = COLOURS.get(status, "#616161")
     head = f'<b style="font-size:15px">{html.escape(title)}</b> <span style="color:{colour};font-weight:600">{status}</span>'
     tail = f' <span style="opacity:.7">{html.escape(note)}</span>' if note else ""
-    shown = f'<div style="border-left:5px solid {colour};padding:6px 14px;margin:8px 0">{head}{tail}<div>{body_html}</div></div>'
+    shown = f'<div style="border-left:5px solid {colour};padding:6px 14px;margin:8px 0"><div style="break-after:avoid">{head}{tail}</div><div>{body_html}</div></div>'
     text = f"== {title} {f'[{status}]' if status else ''} {note}".rstrip() + ("\n" + body_text if body_text else "")
     return Card(shown, text, title)
 
 
 def table(frame: pd.DataFrame, marks: bool = False) -> str:
-    """A DataFrame as a plain HTML table; with `marks` its first column is an outcome."""
+    """A DataFrame as a plain HTML table; with `marks` its first column is an outcome. One without rows says `nothing`."""
+    if frame.empty:
+        return f"<p>{NOTHING}</p>"
     head = "".join(f'<th style="{CELL};white-space:nowrap">{html.escape(str(name))}</th>' for name in frame.columns)
     rows = []
     for row in frame.itertuples(index=False):
@@ -88,7 +93,7 @@ def table(frame: pd.DataFrame, marks: bool = False) -> str:
         if marks and cells and cells[0] in MARKS:
             cells[0] = f'<span style="color:{COLOURS[cells[0]]};font-weight:600;white-space:nowrap">{MARKS[cells[0]]}</span>'
         rows.append("<tr>" + "".join(f'<td style="{CELL}">{cell}</td>' for cell in cells) + "</tr>")
-    return f'<table style="{TABLE}"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<div style="overflow-x:auto"><table style="{TABLE}"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def figure(drawing: Any) -> str:
@@ -162,18 +167,18 @@ def summary_card(run: Any) -> Card:
     writes = run.writes()
     parts = []
     if run.mode == "plan":
-        parts.append(f"<p><b>{len(writes)} writes, none sent.</b></p>" + plan_html(writes))
+        parts.append(f"<p><b>{count_of(len(writes), 'write')}, none sent.</b></p>" + plan_html(writes))
     else:
         parts.append(figure(timeline.draw(run)))
         frame = pd.DataFrame([(_sign(w), w["service"], w["operation"], w["resource"], w["request_id"]) for w in writes], columns=["", "service", "operation", "resource", "request id"])
-        parts.append(table(frame))
+        parts.append(table(frame) if writes else NO_WRITES)
     text = plan_text(writes)
-    return card("Summary", "planned" if run.mode == "plan" else "done", "".join(parts), text, f"{len(writes)} writes")
+    return card("Summary", "planned" if run.mode == "plan" else "done", "".join(parts), text, count_of(len(writes), "write"))
 
 
 def plan_html(writes: list[Any]) -> str:
     """The writes of a plan as a reviewer reads them."""
-    return f'<pre style="font-size:13px;line-height:1.35;background:transparent">{html.escape(plan_text(writes))}</pre>' if writes else "<p>No writes.</p>"
+    return f'<pre style="font-size:13px;line-height:1.35;background:transparent">{html.escape(plan_text(writes))}</pre>' if writes else NO_WRITES
 
 
 def plan_text(writes: list[Any]) -> str:
@@ -194,7 +199,7 @@ def _calls_html(calls: list[Any]) -> str:
     rows = [(c.service, c.operation, c.resource, "write" if c.write else "read", f"{c.duration_ms:.0f}", c.retries, c.error_code, c.request_id) for c in calls]
     writes = sum(c.write for c in calls)
     frame = pd.DataFrame(rows, columns=["service", "operation", "resource", "kind", "ms", "retries", "error", "request id"])
-    return f'<details><summary style="opacity:.75">{len(calls)} calls, {writes} of them writes</summary>{table(frame)}</details>'
+    return f'<details><summary style="opacity:.75">{count_of(len(calls), "call")}, {count_of(writes, "write")}</summary>{table(frame)}</details>'
 
 
 def _evidence_html(evidence: Any) -> str:
@@ -213,12 +218,19 @@ def _evidence_text(evidence: Any) -> str:
 
 
 def _columns(frame: pd.DataFrame) -> str:
-    """A DataFrame as left-aligned columns, cut at 100 characters each."""
-    rows = [[as_text(value)[:100] for value in row] for row in frame.itertuples(index=False)]
+    """A DataFrame as left-aligned columns. A longer text than a column's width is not cut, and only moves the rest of its row: half a command is none."""
+    if frame.empty:
+        return NOTHING
+    rows = [[as_text(value) for value in row] for row in frame.itertuples(index=False)]
     if any(str(name).strip() for name in frame.columns):
         rows.insert(0, [str(name) for name in frame.columns])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [min(max(map(len, column)), WIDEST) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def count_of(number: int, thing: str) -> str:
+    """`1 call`, `34 calls`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def as_text(value: Any) -> str:

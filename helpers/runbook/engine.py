@@ -52,13 +52,17 @@ def start(runbook: str, namespace: dict[str, Any]) -> Run:
     """Begin, or with a known `run_id` resume, a run of `runbook` with the parameters found in `namespace`.
 
     In a notebook: `run = runbook.start("redis_upgrade", globals())`. Raises `ParameterError` for a wrong
-    parameter and `RunbookError` where the account is not the expected one.
+    parameter and `RunbookError` where the account is not the expected one, or a roll back of the run was cut short.
     """
     declared = parameters.load(parameters.find(runbook))
     values = parameters.check_values(declared, {p.name: namespace[p.name] for p in declared if p.name in namespace})
     run = Run(runbook, values)
     _end_earlier_run()
     run._open()
+    if half := run.journal.half_undone():
+        refused = RunbookError(f"The roll back of run {run.id} was cut short while it took {half} back.", f"End it first: `runbook rollback {run.id}`. Then the run can be resumed.")
+        run._end("failed", str(refused))
+        raise refused
     global _current
     _current = run
     return run
@@ -265,11 +269,12 @@ class Run:
             self._end("failed", str(told))
             raise told
 
-    def gate(self, name: str, question: str, resource: str, *, when: bool = True) -> None:
+    def gate(self, name: str, question: str, resource: str, *, when: bool = True, by_command: str = "resume") -> None:
         """Stop before an irreversible effect until it is approved; once approved it stays so for this run.
 
         In JupyterLab the operator types `resource`. Headless, the parameter `approve` names the gate, or the run
         ends as "not approved". A rehearsal approves itself; a plan lists the gate. `when=False`: no gate is needed.
+        `by_command` is the `runbook` command that goes on with the approval.
         """
         if not when:
             return
@@ -286,7 +291,7 @@ class Run:
         elif _typed(f"{question} Type {resource} to go on: ", resource):
             by = f"approved by {_user()}, who typed the name"
         else:
-            told = GateNotPassed(f"Gate {name!r} is not approved: {question}", f"Resume with the approval: `runbook resume {self.id} --approve {name}`.")
+            told = GateNotPassed(f"Gate {name!r} is not approved: {question}", f"Approve it: `runbook {by_command} {self.id} --approve {name}`.")
             self._end("not approved", str(told))
             raise told
         if self.mode != "plan":

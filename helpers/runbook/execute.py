@@ -29,7 +29,7 @@ from papermill.parameterize import parameterize_notebook
 
 from helpers.aws.errors import RunbookError
 from helpers.runbook import parameters as schema
-from helpers.runbook import analysis, store
+from helpers.runbook import analysis, bars, store
 from helpers.runbook.interrupts import handled_by
 from helpers.runbook.journal import Journal
 from helpers.runbook.redact import redact
@@ -201,12 +201,26 @@ def _without_bars(notebook: Any) -> Any:
     """A copy of the notebook in which a progress bar is what it was last, and nothing where that is blank."""
     kept = copy.deepcopy(notebook)
     for cell in kept.cells:
-        for output in cell.get("outputs", []):
+        if "outputs" not in cell:
+            continue
+        cell.outputs = _joined(cell.outputs)
+        for output in cell.outputs:
             if output.output_type == "stream":
                 output.text = "\n".join(line.rsplit("\r", 1)[-1] for line in output.text.split("\n"))
-        if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
+        cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
     return kept
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """The outputs with what a stream said in a row as one: a bar moves on in many pieces."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _first_error(notebook: Any) -> str:
@@ -222,7 +236,7 @@ def _print(kind: str, content: Mapping[str, Any]) -> None:
     """Show a message of the kernel in the terminal: text of cards and streams; progress bars on a terminal only."""
     if kind == "stream":
         stream = sys.stderr if content["name"] == "stderr" else sys.stdout
-        if "\r" not in content["text"] or stream.isatty():
+        if bars.is_shown(content["text"], stream):
             print(content["text"], end="", flush=True, file=stream)
     elif kind in SHOWN and WIDGET not in content["data"] and "text/plain" in content["data"]:
         print(content["data"]["text/plain"], flush=True)

@@ -14,6 +14,7 @@ from helpers.runbook import store
 from helpers.runbook.journal import Journal
 
 CUT_SHORT = "cut short"  # it says running, and its process has gone
+EFFECTS = {"done": "effect done", "undoing": "taking back", "undone": "effect undone", "kept": "not taken back"}
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ def _of_entry(entry: dict[str, Any]) -> Iterator[Moment]:
         yield Moment(at, f"step {entry['status']}", f"{entry['step']} ({entry['duration_s']:.1f} s){': ' if entry['error'] else ''}{entry['error']}")
     elif kind == "intent":
         yield Moment(at, "effect again, in doubt" if entry.get("again") else "effect", entry["key"])
-    elif kind in {"done", "undone"}:
-        yield Moment(at, {"done": "effect done", "undone": "effect undone"}[kind], entry["key"])
+    elif kind in EFFECTS:
+        yield Moment(at, EFFECTS[kind], entry["key"])
     elif kind == "gate":
         yield Moment(at, f"gate {entry['gate']}", f"{entry['resource']}: {entry['by']}")
     elif kind == "ended":

@@ -29,7 +29,7 @@ def draw(run: Any) -> Figure:
     axes.margins(x=0.1)
     slowest = max(steps, key=lambda step: step["duration_s"])
     total = max(step["started"] + step["duration_s"] for step in steps) - origin
-    axes.set_title(f"{total:.0f} s in all; the longest step was “{slowest['title']}”", fontsize=10, loc="left")
+    axes.set_title(f"{total:.{0 if total >= 10 else 1}f} s in all; the longest step was “{slowest['title']}”", fontsize=10, loc="left")
     axes.set_xlabel("seconds since the first step")
     axes.set_ylabel("step")
     axes.spines[["top", "right"]].set_visible(False)

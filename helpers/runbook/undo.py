@@ -13,6 +13,7 @@ import pandas as pd
 
 from helpers.aws.errors import RunbookError, explain
 from helpers.runbook import store
+from helpers.runbook.display import count_of
 from helpers.runbook.engine import Run
 from helpers.runbook.journal import Journal
 
@@ -49,7 +50,7 @@ def rollback(run_id: str, *, approve: str = "", mode: str = "") -> Run:
     run = Run(known["runbook"], {**known["parameters"], "run_id": run_id, "mode": mode or known["mode"], "approve": approve})
     run._open()
     steps = undos(run.journal)
-    run.gate("rollback", f"Undo {len(steps)} effects of run {run_id}.", run_id)
+    run.gate("rollback", f"Undo {count_of(len(steps), 'effect')} of run {run_id}.", run_id, by_command="rollback")
     for undo in steps:
         _take_back(run, undo)
     run._end("planned" if run.mode == "plan" else "rolled back", "")
@@ -78,9 +79,11 @@ def undos(journal: Journal) -> list[Undo]:
 
 def _take_back(run: Run, undo: Undo) -> None:
     with run.step(f"Undo {undo.key}") as step:
+        run.journal.write("undoing", key=undo.key)
         try:
             outcome = undo.function(**_arguments(run, undo))
         except Exception as error:
+            run.journal.write("kept", key=undo.key)
             raise explain(error) from error
         if outcome is not None:
             step.evidence.append(outcome)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from helpers.aws import WaitFailed, calls, wait
+from helpers.aws import WaitFailed, calls, wait, waiting
 from helpers.aws.planned import PlannedWorld
 
 
@@ -19,6 +19,13 @@ def states() -> Iterator[str]:
 def test_it_returns_the_state_that_was_awaited(states: Iterator[str]) -> None:
     assert wait("group", lambda: next(states)) == "available"
     assert next(states) == "deleting"
+
+
+def test_when_it_is_over_nothing_is_left_of_its_bar(states: Iterator[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(waiting, "SHOWN_AFTER", 0.1)
+    wait("group", lambda: next(states))
+    shown = capsys.readouterr().out.split("\r")
+    assert any("group: available" in one for one in shown) and not shown[-1].strip()
 
 
 def test_a_failed_state_ends_it_at_once_with_the_events_of_the_service() -> None:

@@ -40,7 +40,17 @@ def test_a_plan_reads_as_create_change_delete() -> None:
 def test_numbers_carry_their_units() -> None:
     assert _named("write_gap_ms", 108.3) == ("write gap", "108 ms")
     assert _named("keys_compared", 100845) == ("keys compared", "100,845")
+    assert _named("arrived_after_s", 2.2) == ("arrived after", "2.2 s")
+    assert _named("cost_a_month_before_usd", 300.764) == ("cost a month before", "300.76 USD")
+    assert [_named("freed_bytes", count)[1] for count in (0, 1023, 1024, 1_771_449_728)] == ["0 bytes", "1,023 bytes", "1.0 KiB", "1.6 GiB"]
     assert [display.as_text(value) for value in (True, False, None, 0.1234, 12.34)] == ["yes", "no", "", "0.123", "12.3"]
+
+
+def test_a_text_longer_than_its_column_is_shown_whole() -> None:
+    command = "sudo mount -t nfs4 -o " + "noresvport," * 20 + "hard fs-1:/ /mnt/efs"
+    lines = display.evidence_card("Commands", pd.DataFrame({"command": ["mount", command], "with": ["helper", "client"]})).text.splitlines()
+    assert lines[2] == "mount".ljust(display.WIDEST) + "  helper"
+    assert lines[3] == f"{command}  client"
 
 
 def test_in_a_notebook_a_figure_is_an_image_of_its_own_and_in_the_report_part_of_its_card(monkeypatch) -> None:

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 
 from helpers.aws.errors import RunbookError
-from helpers.runbook import store
+from helpers.runbook import bars, store
 from helpers.runbook.execute import execute
 from helpers.runbook.journal import Journal
 from helpers.runbook.parameters import ParameterError
@@ -65,6 +65,20 @@ def test_a_run_is_judged_by_what_it_recorded_shown_as_it_comes_and_kept_private(
     assert nbformat.read(outcome.output, as_version=4).cells[-2].outputs[0].text == "one\n"
     assert outcome.output.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in directory.iterdir()) == ["output.ipynb", "result.json"]
+
+
+def test_of_a_progress_bar_the_saved_notebook_keeps_what_stood_last_and_nothing_of_one_that_was_cleared(notebook, directory):
+    bar = 'import sys, time\nfor text in ("\\rhalf", "\\rwhole", {end!r}):\n    print(text, end="", flush=True)\n    time.sleep(0.25)'
+    outcome = execute(notebook(bar.format(end="\rdone\n"), bar.format(end="\r     \r"), 'record("done", 0)'), {}, run_directory=directory, quiet=True)
+    left, cleared = (cell.outputs for cell in nbformat.read(outcome.output, as_version=4).cells[-3:-1])
+    assert ([one.text for one in left], cleared) == (["done\n"], [])
+
+
+def test_where_no_terminal_is_a_bar_is_not_printed_and_what_stands_around_it_is(capsys):
+    with bars.on_a_terminal_only():
+        print("\rhalf", end="")
+        print("done")
+    assert capsys.readouterr().out == "done\n"
 
 
 def test_the_working_directory_and_the_environment_of_the_caller_stay_as_they_are(notebook, directory, monkeypatch):

@@ -36,7 +36,7 @@ def draw_memory(found: Review) -> Figure:
         axes.fill_between(days, low, high, color=GREY, lw=0, label="daily peak to come, 80 % band")
         axes.plot(days, middle, color="black", ls="--", lw=1.2, label="median")
     span = (found.history.times[0], last)
-    axes.plot(span, (most, most), color="black", lw=1.6, label=f"maxmemory of {cluster.type.name}")
+    axes.plot(span, (most, most), color="black", lw=1.6, label=f"memory of a {cluster.type.name}, {most:.1f} GiB")
     axes.fill_between(span, cluster.usable / GIB, most, facecolor="none", edgecolor="0.55", hatch="///", lw=0, label=f"reserved ({cluster.reserved:.0%})")
     if found.full and 0 < found.full.p50 <= AHEAD:
         day = found.end + timedelta(days=found.full.p50)

@@ -144,7 +144,7 @@ def limits(kind: NodeType, usable: float, need: Need) -> list[Limit]:
     held = kind.network_baseline <= need.more_network_than
     return [
         *found,
-        Limit("network baseline", need.network / GBPS, kind.network_baseline / GBPS, "Gbit/s", "busiest hour", held),
+        Limit("network baseline", need.network / GBPS, kind.network_baseline / GBPS, "Gbit/s", "busiest hour, and packets were held back" if held else "busiest hour", held),
         Limit("network burst", need.network_minute / GBPS, kind.network_burst / GBPS, "Gbit/s", "busiest minute"),
         Limit("connections", need.connections, kind.most_connections, "", "peak"),
     ]
