@@ -671,8 +671,8 @@ class _Look:
         for section in part.sections.values():
             ours, theirs = self.values.receive_marked()
             # An error says nothing of the value, though it be the same one, nor does the nil that MGET has for other types.
-            if ours != theirs or ours.startswith(b"-") or b"\r\n-" in ours or STRING in section and b"$-1" in ours:
-                unequal.update(self._differing(section, ours, theirs))
+            if not ours.equals(theirs) or ours.refused() or STRING in section and ours.has(b"$-1"):
+                unequal.update(self._differing(section, ours.bytes(), theirs.bytes()))
         apart = self._compare_expiries(number, part, found)
         for place in part.large:
             if place not in apart and not same_in_chunks(self.chunks, part.kinds[place], keys[place]):
@@ -698,7 +698,7 @@ class _Look:
     def _compare_expiries(self, number: int, part: _Part, found: _Findings) -> set[int]:
         """Note the keys of a part that are absent or whose expiries differ; return the places of those absent."""
         keys = part.piece.keys
-        ours, theirs = map(_expiries, self.values.receive_marked())
+        ours, theirs = (_expiries(each.bytes()) for each in self.values.receive_marked())
         behind_ms = ours[0] - theirs[0]
         left, its_left = ours[1:], theirs[1:]
         its_left[part.absent] = ABSENT
