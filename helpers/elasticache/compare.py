@@ -1,7 +1,7 @@
 """Compare two Redis or Valkey servers key by key: every type, every database, every TTL.
 
-Both servers are asked at once, in pipelines of short commands that hold up nobody: expiries, types
-and sizes first, then the values. Where both answer in the same bytes nothing is parsed; values too
+The target is asked for types and sizes, then both servers at once for values and expiries, in pipelines
+of short commands that hold up nobody. Where both answer in the same bytes nothing is parsed; values too
 large to be read at once are read in chunks. Keys that the target alone has are found by sums over the names
 of both servers, so that names are looked up only where the sums differ. How long the servers keep a small question waiting decides how many keys
 they are asked for at a time. What differs is looked at again, a moment later, so that a key that expired or
@@ -671,8 +671,8 @@ class _Look:
         for section in part.sections.values():
             ours, theirs = self.values.receive_marked()
             # An error says nothing of the value, though it be the same one, nor does the nil that MGET has for other types.
-            if ours != theirs or ours.startswith(b"-") or b"\r\n-" in ours or STRING in section and b"$-1" in ours:
-                unequal.update(self._differing(section, ours, theirs))
+            if not ours.equals(theirs) or ours.refused() or STRING in section and ours.has(b"$-1"):
+                unequal.update(self._differing(section, ours.bytes(), theirs.bytes()))
         apart = self._compare_expiries(number, part, found)
         for place in part.large:
             if place not in apart and not same_in_chunks(self.chunks, part.kinds[place], keys[place]):
@@ -698,7 +698,7 @@ class _Look:
     def _compare_expiries(self, number: int, part: _Part, found: _Findings) -> set[int]:
         """Note the keys of a part that are absent or whose expiries differ; return the places of those absent."""
         keys = part.piece.keys
-        ours, theirs = map(_expiries, self.values.receive_marked())
+        ours, theirs = (_expiries(each.bytes()) for each in self.values.receive_marked())
         behind_ms = ours[0] - theirs[0]
         left, its_left = ours[1:], theirs[1:]
         its_left[part.absent] = ABSENT
@@ -728,7 +728,7 @@ def _expiries(data: bytes) -> np.ndarray[Any, Any]:
     if data.startswith(b"-") or b"\r\n-" in data:
         checked(parsed(data, data.count(b"\r\n")))
     clock, _, left = data.partition(b"\r\n:")
-    # Twenty times as many whole numbers a second as from a reply reader that makes objects of them.
+    # Read as text: a reply reader would make an object of each number first.
     return np.fromstring(b"%d %b" % (milliseconds(parsed(clock + b"\r\n", 1)[0]), left.replace(b"\r\n:", b" ")), np.int64, sep=" ")
 
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import hiredis
 import redis
@@ -24,6 +24,8 @@ from helpers.elasticache.tls import TlsConnection
 CONNECT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 60.0
 RECEIVE_BYTES = 1 << 20
+# Marked replies are read into a buffer as long as it has so much room left.
+LEAST_ROOM_BYTES = 1 << 16
 # So many batches are on their way while another is dealt with.
 AHEAD = 2
 # Names of the runbook's connections begin with this.
@@ -45,6 +47,32 @@ NOTHING_YET = object()
 _ADDRESS = {"host", "port", "path", "username", "password", "credential_provider", "socket_keepalive"}
 
 
+class Marked(NamedTuple):
+    """Replies where they arrived, from `start` to `end` of `buffer`: looked at without a copy."""
+
+    buffer: bytearray
+    start: int
+    end: int
+
+    def equals(self, other: Marked) -> bool:
+        """Return whether both are the same bytes."""
+        with memoryview(other.buffer)[other.start : other.end] as its:
+            return self.end - self.start == len(its) and self.buffer.startswith(its, self.start, self.end)
+
+    def has(self, part: bytes) -> bool:
+        """Return whether the bytes occur."""
+        return self.buffer.find(part, self.start, self.end) >= 0
+
+    def refused(self) -> bool:
+        """Return whether a reply may be an error, as a value may hold what one begins with."""
+        return self.buffer.startswith(b"-", self.start) or self.has(b"\r\n-")
+
+    def bytes(self) -> bytes:
+        """Return a copy."""
+        with memoryview(self.buffer) as all_:
+            return bytes(all_[self.start : self.end])
+
+
 class Wire:
     """One connection that sends many commands at once and returns the replies as bytes.
 
@@ -63,7 +91,8 @@ class Wire:
         self._buffer = bytearray(RECEIVE_BYTES)
         # What the server is asked to say between two marked batches of replies, and what has arrived of those.
         self._mark = secrets.token_hex(16).encode()
-        self._marked = bytearray()
+        self._marked = bytearray(RECEIVE_BYTES)
+        self._start = self._end = 0
         # Keeps our reading from refreshing every key's idle time, on which eviction decides.
         # Valkey 7.2 and later know it; elsewhere the refusal is harmless.
         _, about = self.ask([("CLIENT", "NO-TOUCH", "ON"), ("INFO", "cluster")])
@@ -102,18 +131,27 @@ class Wire:
         mark = pack(("PING", self._mark))
         self.send_packed(b"".join([piece for part in parts for piece in (part, mark)]))
 
-    def receive_marked(self) -> bytes:
-        """Return the replies to the next part that `send_marked` sent, in the bytes in which they came."""
-        mark, searched = bulk(self._mark), 0
-        while (end := self._marked.find(mark, searched)) < 0:
-            searched = max(0, len(self._marked) - len(mark))
-            size = self._read()
-            with memoryview(self._buffer) as read:
-                self._marked += read[:size]
-        with memoryview(self._marked) as arrived:
-            replies = bytes(arrived[:end])
-        del self._marked[: end + len(mark)]
+    def receive_marked(self) -> Marked:
+        """Return the replies to the next part that `send_marked` sent, in the bytes in which they came, until the next call."""
+        mark, searched = bulk(self._mark), self._start
+        while (found := self._marked.find(mark, searched, self._end)) < 0:
+            searched = max(self._start, self._end - len(mark))
+            if len(self._marked) - self._end < LEAST_ROOM_BYTES:
+                searched -= self._start
+                self._make_room()
+            with memoryview(self._marked) as room:
+                self._end += self._read(room[self._end :])
+        replies = Marked(self._marked, self._start, found)
+        self._start = found + len(mark)
         return replies
+
+    def _make_room(self) -> None:
+        """Move what has arrived and was not returned to the front, and make the buffer larger where that is not enough."""
+        left = self._end - self._start
+        self._marked[:left] = self._marked[self._start : self._end]
+        self._start, self._end = 0, left
+        if left > len(self._marked) // 2:
+            self._marked += bytes(len(self._marked))
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Return the replies to `commands`, sent as one pipeline."""
@@ -148,13 +186,13 @@ class Wire:
 
     def _fill(self) -> None:
         """Hand what the socket has to the reply reader."""
-        size = self._read()
+        size = self._read(self._buffer)
         self._reader.feed(self._buffer, 0, size)
 
-    def _read(self) -> int:
+    def _read(self, buffer: bytearray | memoryview) -> int:
         """Read what the socket has into the buffer and return how many bytes that is."""
         try:
-            size = self.socket.recv_into(self._buffer)
+            size = self.socket.recv_into(buffer)
         except TimeoutError as error:
             raise redis.TimeoutError("The server did not reply in time.") from error
         except OSError as error:
@@ -190,8 +228,8 @@ class Pair:
         self.source.send_marked(*parts)
         self.target.send_marked(*parts)
 
-    def receive_marked(self) -> tuple[bytes, bytes]:
-        """Return what both servers replied to the next part, in the bytes in which it came."""
+    def receive_marked(self) -> tuple[Marked, Marked]:
+        """Return what both servers replied to the next part, in the bytes in which it came, until the next call."""
         return self.source.receive_marked(), self.target.receive_marked()
 
     def send_packed(self, data: bytes) -> None:
