@@ -1,8 +1,8 @@
 """Compare and catch up a million keys, Redis 6.2 against Valkey 8.1, next to what people use today.
 
-    ./run python benchmarks/redis_compare.py [--keys 1000000]
+    ./run python benchmarks/redis_compare.py [--keys 1000000] [--shape NAME]...
 
-Prints a table for each shape of data and writes them to benchmarks/results/redis_compare.md.
+Prints a table for each shape of data and writes it to its part of benchmarks/results/redis_compare.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import redis
 
-from redis_data import FILL, twin
+from redis_data import FILL, PLAIN, twin
 from helpers.elasticache.changes import Capture
 from helpers.elasticache.compare import compare
 from helpers.elasticache.copying import catch_up, resync
@@ -66,10 +66,11 @@ class Block:
         }
 
 
-def _probe(ports: list[int], stop: Any, results: Any) -> None:
+def _probe(ports: list[int], ready: Any, stop: Any, results: Any) -> None:
     """Ask each server for a PING and a GET every 1.5 ms until told to stop, in a process of its own."""
     wires = [Wire(f"127.0.0.1:{port}") for port in ports]
     taken: list[list[float]] = [[] for _ in wires]
+    ready.set()
     while not stop.is_set():
         for wire, times in zip(wires, taken, strict=True):
             began = time.perf_counter()
@@ -83,10 +84,10 @@ def _probe(ports: list[int], stop: Any, results: Any) -> None:
 def watched(servers: list[Server]) -> Iterator[list[Block]]:
     """Measure how long the servers keep others waiting while the block runs; the list is filled at its end."""
     context = multiprocessing.get_context("spawn")
-    stop, results = context.Event(), context.Queue()
-    process = context.Process(target=_probe, args=([server.port for server in servers], stop, results))
+    ready, stop, results = context.Event(), context.Event(), context.Queue()
+    process = context.Process(target=_probe, args=([server.port for server in servers], ready, stop, results))
     process.start()
-    time.sleep(1.5)
+    ready.wait()
     blocks: list[Block] = []
     clients = [server.client() for server in servers]
     for client in clients:
@@ -215,7 +216,9 @@ def plant(source: redis.Redis, target: redis.Redis, chance: random.Random) -> se
         with client.client() as five:
             five.select(5)
             five.set(b"planted:\xff\x00", 1)
-    hashes = [key for _, keys in _some(source) for key in keys if source.type(key) == b"hash"]
+    for client in (source, target):
+        client.hset("planted:hash", mapping={"a": 1, "b": 2})
+    hashes = [key for _, keys in _some(source) for key in keys if source.type(key) == b"hash"] or [b"planted:hash"]
     field = chance.choice(hashes)
     target.hset(field, chance.choice(sorted(target.hkeys(field))), "x")
     target.delete("planted:type")
@@ -250,10 +253,8 @@ def measure(shape: str, keys: int, only: list[str]) -> tuple[pd.DataFrame, str]:
             planted = plant(source, target, random.Random(1))
             count = sum(each["keys"] for each in source.info("keyspace").values())
             rows = [_idle([one, other])]
-            for name, method in METHODS.items():
-                if only and name not in only:
-                    continue
-                rows.append(_row(name, method, count, planted, [one, other]))
+            for name in only or METHODS:
+                rows.append(_row(name, METHODS[name], count, planted, [one, other]))
                 print(pd.DataFrame(rows).round(2).to_string(index=False), flush=True)
             return pd.DataFrame(rows).round(2), _catch_up(one, other, count)
 
@@ -341,7 +342,7 @@ def about() -> str:
     return (
         f"{date.today()}, {os.cpu_count()} cores ({model}) shared by both servers, the comparison and the probe; "
         f"{old}, {new}, Python {platform.python_version()}, redis-py {redis.__version__}."
-            )
+    )
 
 
 def _cpuinfo() -> list[str]:
@@ -361,17 +362,24 @@ def main() -> None:
     """Measure all shapes, print the tables and write them down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keys", type=int, default=1_000_000)
-    parser.add_argument("--method", action="append", default=[], help=f"one of {', '.join(METHODS)}; nothing is written then")
+    parser.add_argument("--shape", action="append", choices=FILL, help="all of them when none is named")
+    parser.add_argument("--method", action="append", choices=METHODS, help="nothing is written then")
     options = parser.parse_args()
-    parts = ["# Comparing two servers, and catching up", about(), LEGEND]
-    for shape in FILL:
+    for shape in options.shape or FILL:
         print(f"\n{shape}: {options.keys:,} keys", flush=True)
-        table, sentence = measure(shape, options.keys, options.method)
+        table, sentence = measure(shape, options.keys, options.method or (["compare()"] if shape in PLAIN else []))
         print(sentence, flush=True)
-        parts += [f"## {options.keys:,} keys, {shape}", _markdown(table), sentence]
-    if not options.method:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text("\n\n".join(parts) + "\n")
+        if not options.method:
+            _write(shape, f"{options.keys:,} keys. {about()}\n\n{_markdown(table)}\n\n{sentence}")
+
+
+def _write(shape: str, text: str) -> None:
+    """Write what was measured on a shape to its part of the results, and leave those of other shapes."""
+    _, *parts = (RESULTS.read_text() if RESULTS.exists() else "").split("\n## ")
+    known = dict(part.strip().split("\n\n", 1) for part in parts) | {shape: text}
+    written = [f"## {name}\n\n{known[name]}" for name in FILL if name in known]
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text("\n\n".join(["# Comparing two servers, and catching up", LEGEND, *written]) + "\n")
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -1,10 +1,11 @@
-"""The keys of the benchmarks: a session store with its query cache, and the rehearsal's mix of every type."""
+"""The keys of the benchmarks: a session store with its query cache, the rehearsal's mix of every type, and plain shapes of one type."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from helpers.rehearsal import dataset
@@ -17,6 +18,9 @@ TIMEOUT_S = 300.0
 # Kinds and their share of a thousand keys of a session store. One in a thousand is large.
 SHARES = {"session": 450, "query": 310, "token": 120, "pages": 40, "roles": 40, "scores": 34, "stream": 5, "large": 1}
 WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike november oscar papa".split()
+
+
+Made = tuple[str, list[Command]]
 
 
 def fill_cache(server: Server, keys: int, seed: int = 1) -> None:
@@ -34,7 +38,20 @@ def fill_mixed(server: Server, keys: int, seed: int = 1) -> None:
     dataset.fill(f"127.0.0.1:{server.port}", keys, seed)
 
 
-FILL: dict[str, Callable[[Server, int], None]] = {"sessions and query cache": fill_cache, "all types mixed": fill_mixed}
+def fill_plain(server: Server, keys: int, make: Callable[[int, random.Random], Made], seed: int = 1) -> None:
+    """Fill a server with keys of one kind, three in four with a TTL."""
+    chance = random.Random(seed)
+    with Wire(f"127.0.0.1:{server.port}", timeout_s=TIMEOUT_S) as wire:
+        wire.bulk(command for number in range(keys) for command in _plain(number, chance, make))
+
+
+def _plain(number: int, chance: random.Random, make: Callable[[int, random.Random], Made]) -> Iterator[Command]:
+    key, making = make(number, chance)
+    yield from making
+    if number % 4:
+        yield ("EXPIRE", key, chance.randint(*TTL_S))
+
+
 
 
 def twin(server: Server, engine: Engine, directory: Path, **config: str) -> Server:
@@ -49,9 +66,6 @@ def _commands(keys: int, kinds: list[str], chance: random.Random) -> Iterator[Co
         yield from making
         if number % 2:
             yield ("EXPIRE", key, chance.randint(*TTL_S))
-
-
-Made = tuple[str, list[Command]]
 
 
 def _session(number: int, chance: random.Random) -> Made:
@@ -98,6 +112,26 @@ def _stream(number: int, chance: random.Random) -> Made:
     ]
 
 
+def _serialized(number: int, chance: random.Random) -> Made:
+    key = f"session:{chance.getrandbits(128):032x}"
+    return key, [("SET", key, chance.randbytes(chance.randrange(300, 701)))]
+
+
+def _small(number: int, chance: random.Random) -> Made:
+    key = f"user:{number}:seen"
+    return key, [("SET", key, f"{chance.getrandbits(32 + number % 96):x}")]
+
+
+def _kilobyte(number: int, chance: random.Random) -> Made:
+    key = f"page:{number}"
+    return key, [("SET", key, chance.randbytes(1000))]
+
+
+def _fields(number: int, chance: random.Random) -> Made:
+    key = f"session:{chance.getrandbits(128):032x}"
+    return key, [("HSET", key, *(part for place in range(8) for part in (f"field:{place}", f"{chance.getrandbits(64):x}")))]
+
+
 def _large(number: int, chance: random.Random) -> Made:
     key = f"export:{number}"
     return key, [("SET", key, chance.randbytes(chance.randrange(4_000, 120_000)))]
@@ -121,3 +155,12 @@ _GIANTS: tuple[Callable[[random.Random], list[Command]], ...] = (
     lambda chance: [("ZADD", "giant:scores", *(part for n in range(start, start + 1000) for part in (repr(chance.random()), f"m{n}"))) for start in range(0, 50_000, 1000)],
     lambda chance: [("RPUSH", "giant:list", *(f"item {n}" for n in range(start, start + 1000))) for start in range(0, 50_000, 1000)],
 )
+
+# Keys of one kind, on which this project alone is measured.
+PLAIN: dict[str, Callable[[Server, int], None]] = {
+    "strings of 300 to 700 bytes": partial(fill_plain, make=_serialized),
+    "strings of 1,000 bytes": partial(fill_plain, make=_kilobyte),
+    "small strings": partial(fill_plain, make=_small),
+    "hashes of 8 fields": partial(fill_plain, make=_fields),
+}
+FILL: dict[str, Callable[[Server, int], None]] = {"sessions and query cache": fill_cache, "all types mixed": fill_mixed, **PLAIN}

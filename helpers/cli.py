@@ -171,10 +171,10 @@ def resume(run_id: RunId, parameter: Parameters = None, approve: Approve = "", n
     from helpers.fleet import commands
     from helpers.runbook import parameters
 
-    if _is_fleet(run_id):
+    known = _known_run(run_id)
+    if known is None:
         raise typer.Exit(commands.resume(run_id, notify))
     places = places_of(notify)
-    known = _known_run(run_id)
     runbook = parameters.describe(known["runbook"])
     values = _agreed(runbook, known["parameters"], _texts(parameter), f"Run {run_id}")
     raise typer.Exit(_launch(runbook, _with_control(runbook, values, known["mode"], approve, ""), run_id, notify=places))
@@ -188,11 +188,11 @@ def rollback(
 ) -> None:
     """Undo what a run did, newest first; of a fleet, what all its runs did."""
     check_mode(mode)
-    if _is_fleet(run_id):
+    known = _known_run(run_id)
+    if known is None:
         from helpers.fleet import rollback as fleet_rollback
 
         raise typer.Exit(fleet_rollback.roll_back(run_id, approve=approve, mode=mode))
-    known = _known_run(run_id)
     from helpers.runbook import GateNotPassed, bars, store
     from helpers.runbook import rollback as undo
 
@@ -416,20 +416,17 @@ def checked_run_id(run_id: str) -> str:
     return run_id
 
 
-def _is_fleet(run_id: str) -> bool:
+def _known_run(run_id: str) -> dict[str, Any] | None:
+    """What a run was begun with; None where it is a fleet. Raises `RunbookError` where it is neither."""
     from helpers.fleet.record import RECORD
     from helpers.runbook import store
 
-    return (store.run_directory(checked_run_id(run_id)) / RECORD).exists()
-
-
-def _known_run(run_id: str) -> dict[str, Any]:
-    from helpers.aws.errors import RunbookError
-    from helpers.runbook import store
-
-    known = store.read_json(store.run_directory(checked_run_id(run_id)) / "run.json")
+    directory = store.run_directory(checked_run_id(run_id))
+    if (directory / RECORD).exists():
+        return None
+    known = store.read_json(directory / "run.json")
     if known is None:
-        raise RunbookError(f"There is no run {run_id} in {store.name() if store.shared() else shown_path(store.runs_directory())}.", "`runbook runs` lists them.")
+        raise store.missing(directory)
     return known
 
 

@@ -20,6 +20,7 @@ from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import sample_outputs, scenario
 from helpers.rehearsal.wire import Wire
 from helpers.runbook import parameters
+from tests import commands
 
 NAME = "redis_operations"
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +43,7 @@ class House:
         return {**kept, **self.cloud.environment(), "RUNBOOK_RUNS": str(self.runs), "NO_PROXY": "127.0.0.1"}
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "helpers.cli", *arguments], env=self.environment, capture_output=True, text=True, timeout=190)
+        return commands.run(arguments, self.environment, timeout=190)
 
     def result(self, run_id: str) -> dict[str, Any]:
         return json.loads((self.runs / run_id / "result.json").read_text())

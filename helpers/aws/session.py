@@ -7,22 +7,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 
 from helpers.aws.errors import RunbookError, explain
+from helpers.aws.models import PlainFiles
 
 RETRIES = Config(retries={"mode": "standard", "total_max_attempts": 5}, user_agent_extra="aws-runbooks")
 
 
 @dataclass(frozen=True)
 class Aws:
-    """A session and who it is: account id, account alias, region and the caller's ARN."""
+    """A session and who it is: account id, region and the caller's ARN."""
 
     session: boto3.Session = field(repr=False)
     account: str
-    alias: str
     region: str
     caller: str
+
+    @functools.cached_property
+    def alias(self) -> str:
+        """The account's alias, empty where it has none. Asked for when it is shown: IAM's client costs a script 30 ms and 5 MB."""
+        try:
+            return next(iter(self.client("iam").list_account_aliases()["AccountAliases"]), "")
+        except Exception:  # a courtesy: a caller without iam:ListAccountAliases loses nothing else
+            return ""
 
     def client(self, service: str) -> Any:
         """The boto3 client of `service` in the session's region, made once."""
@@ -40,7 +49,7 @@ def connect(*, profile: str = "", region: str = "", role_arn: str = "", expected
     there are no credentials or no region, or where the account is not `expected_account` (12 digits).
     """
     try:
-        session = boto3.Session(profile_name=profile or None, region_name=region or None)
+        session = _session(profile_name=profile or None, region_name=region or None)
         if not session.region_name:
             raise RunbookError("No region is set.", "Set the parameter `region`, AWS_DEFAULT_REGION, or a region in the profile.")
         if role_arn:
@@ -53,12 +62,12 @@ def connect(*, profile: str = "", region: str = "", role_arn: str = "", expected
             f"These credentials are of account {caller['Account']}, but {expected_account} is expected: nothing was done.",
             "Choose the profile or role of the expected account.",
         )
-    return Aws(session, caller["Account"], _alias(session), session.region_name, caller["Arn"])
+    return Aws(session, caller["Account"], session.region_name, caller["Arn"])
 
 
 def _assume(session: boto3.Session, role_arn: str) -> boto3.Session:
     granted = session.client("sts", config=RETRIES).assume_role(RoleArn=role_arn, RoleSessionName="aws-runbooks")["Credentials"]
-    return boto3.Session(
+    return _session(
         aws_access_key_id=granted["AccessKeyId"],
         aws_secret_access_key=granted["SecretAccessKey"],
         aws_session_token=granted["SessionToken"],
@@ -66,11 +75,11 @@ def _assume(session: boto3.Session, role_arn: str) -> boto3.Session:
     )
 
 
-def _alias(session: boto3.Session) -> str:
-    try:
-        return next(iter(session.client("iam", config=RETRIES).list_account_aliases()["AccountAliases"]), "")
-    except Exception:  # the alias is a courtesy: a caller without iam:ListAccountAliases loses nothing else
-        return ""
+def _session(**settings: Any) -> boto3.Session:
+    core = botocore.session.get_session()
+    session = boto3.Session(botocore_session=core, **settings)
+    core.get_component("data_loader").file_loader = PlainFiles()
+    return session
 
 
 @functools.cache

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from helpers.ecr.content import Image
 from helpers.ecr.publish import Proof, verify
@@ -13,6 +12,7 @@ from helpers.ecr.repository import Repository, Settings
 from helpers.ecr.scan import Findings, await_findings
 from helpers.ecr.source import open_image
 from helpers.ecr.tags import Tag, choose_tag
+from helpers.lazy import importing
 
 if TYPE_CHECKING:
     from helpers.ecr.lifecycle import preview_lifecycle
@@ -38,12 +38,5 @@ __all__ = [
     "verify",
 ]
 
-# Lifecycle policies come with pandas, a second and 50 MB that a push does not need: they are imported when they are asked for.
-LATER = {"InvalidPolicy": "lifecycle_policy", "parse_policy": "lifecycle_policy", "preview_lifecycle": "lifecycle"}
-
-
-def __getattr__(name: str) -> Any:
-    """What is imported when it is asked for."""
-    if name not in LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"helpers.ecr.{LATER[name]}"), name)
+# Lifecycle policies come with pandas, a second and 50 MB that a push does not need.
+__getattr__ = importing(__name__, {"InvalidPolicy": "lifecycle_policy", "parse_policy": "lifecycle_policy", "preview_lifecycle": "lifecycle"})

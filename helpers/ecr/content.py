@@ -21,6 +21,7 @@ INDEXES, MANIFESTS = {OCI_INDEX, DOCKER_LIST}, {OCI_MANIFEST, DOCKER_MANIFEST}
 HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 IMAGE, CHART = "image", "chart"
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Blob:
             raise changed(self, f"{self.path} cannot be read ({error.strerror})") from error
         file.seek(self.offset)
         return file
+
+    def digest_now(self) -> str:
+        """The digest that its bytes have now, which is another one where somebody wrote to them."""
+        with self.open() as file:
+            return digest_of_file(file, self.size)
 
 
 @dataclass(frozen=True)
@@ -100,9 +106,24 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def digest_of_file(file: BinaryIO, size: int) -> str:
+    """The digest of the next `size` bytes of a file, or of fewer where it ends."""
+    hashed = hashlib.sha256()
+    while size and (piece := file.read(min(PIECE, size))):
+        hashed.update(piece)
+        size -= len(piece)
+    return f"sha256:{hashed.hexdigest()}"
+
+
 def changed(blob: Blob, why: str) -> RunbookError:
     """The error for a blob that is not what its manifest says."""
     return RunbookError(f"Layer {short(blob.digest)} is not what the manifest names: {why}. Nothing was published.", "Build or save the image again, and let nothing write to it meanwhile.")
+
+
+def blame(blob: Blob, refused: RunbookError) -> RunbookError:
+    """The error for a blob whose digest the registry refuses: the file's fault where that has another one by now, else `refused`."""
+    now = blob.digest_now()
+    return refused if now == blob.digest else changed(blob, f"its digest is {now}")
 
 
 def short(digest: str) -> str:

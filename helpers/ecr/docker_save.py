@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from helpers.aws import RunbookError
-from helpers.ecr.content import DOCKER_MANIFEST, Blob, Image, Manifest, changed, digest_of, parse, platform_of
+from helpers.ecr.content import DOCKER_MANIFEST, PIECE, Blob, Image, Manifest, changed, digest_of, digest_of_file, parse, platform_of
 from helpers.ecr.files import GZIP_MAGIC, Files, Place, require_space, scratch
 
 CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-PIECE = 1 << 20
 LEVEL = 6  # what gzip takes by itself; zlib is part of Python, so that the digest does not follow from what is installed
 # No name, no time, no system: the same layer gives the same bytes.
 HEADER = GZIP_MAGIC + b"\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -105,11 +104,8 @@ def _as_it_is(place: Place) -> Blob:
     """A layer that is gzipped already."""
     with open(place.path, "rb") as file:
         file.seek(place.offset)
-        hashed, left = hashlib.sha256(), place.size
-        while left and (piece := file.read(min(PIECE, left))):
-            hashed.update(piece)
-            left -= len(piece)
-    return Blob(f"sha256:{hashed.hexdigest()}", place.size, LAYER, place.path, place.offset)
+        digest = digest_of_file(file, place.size)
+    return Blob(digest, place.size, LAYER, place.path, place.offset)
 
 
 def _manifest(config: Blob, layers: Sequence[Blob], platform: str) -> Manifest:

@@ -131,7 +131,11 @@ def _document(policy: str | Mapping[str, Any], faults: list[str]) -> Any:
         return json.loads(policy, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         faults.append(f"It is no JSON: {error.msg} in line {error.lineno}, column {error.colno}.")
-        return None
+    except RecursionError:
+        faults.append("It is nested too deeply.")
+    except ValueError:
+        faults.append("It has a number with more digits than can be read.")
+    return None
 
 
 def _shape_faults(document: Any) -> Iterator[str]:
@@ -148,7 +152,7 @@ def _shape_faults(document: Any) -> Iterator[str]:
         yield f"It has {len(rules)} rules, and {MOST_RULES} is the most."
     try:
         characters = len(text_of(document))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         yield "It holds something that JSON has no word for."
         return
     if characters > MOST_CHARACTERS:

@@ -21,14 +21,14 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 from helpers.aws import RunbookError
-from helpers.ecr.content import Blob, changed, short
+from helpers.ecr.content import Blob, blame, changed, short
 from helpers.ecr.wire import BUSY, CUT, PAUSE_S, TRIES, Connections
 from helpers.ecr.words import refusal
 
 MIB = 1 << 20
 # https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
 LEAST, MOST_PARTS = 5 * MIB, 4200
-SLICE = 256 * 1024
+SLICE = 192 * 1024  # a multiple of 3, as base64 makes 4 characters of 3 bytes
 
 Body = Sequence[bytes]
 
@@ -76,10 +76,9 @@ class Api:
         raise AssertionError("unreachable")
 
     def _send(self, connection: http.client.HTTPConnection, body: Body, on_sent: Callable[[int], None]) -> None:
-        for piece in map(memoryview, body):
-            for start in range(0, len(piece), SLICE):
-                connection.send(piece[start : start + SLICE])
-                on_sent(len(piece[start : start + SLICE]))
+        for piece in body:
+            connection.send(piece)
+            on_sent(len(piece))
 
     def _signed(self, operation: str, body: Body) -> dict[str, str]:
         """The headers, with a signature that is good for this body."""
@@ -110,7 +109,8 @@ def send_in_parts(api: Api, blob: Blob, upload: str = "", on_bytes: Callable[[in
     try:
         return sending.run(upload)
     except Refused as refused:
-        raise refusal(refused.code, refused.message, "UploadLayerPart", refused.status, refused.request_id) from refused
+        told = refusal(refused.code, refused.message, "UploadLayerPart", refused.status, refused.request_id)
+        raise (blame(blob, told) if refused.code == "InvalidLayerException" else told) from refused
 
 
 class _Sending:
@@ -119,16 +119,14 @@ class _Sending:
     def __init__(self, api: Api, blob: Blob, on_bytes: Callable[[int], None]) -> None:
         self.api, self.repository, self.blob, self.on_bytes = api, api.repository, blob, on_bytes
         self.position, self.sent, self.cuts, self.in_a_row, self.step = 0, 0, 0, 0, part_size(blob.size)
-        self._hash, self._hashed = hashlib.sha256(), 0
 
     def run(self, upload: str) -> InParts:
         upload = upload or self._begin()
         corrected = -1
         with self.blob.open() as file:
             while self.position < self.blob.size:
-                body, size = self._part(upload, file)
                 try:
-                    told = self._ask("UploadLayerPart", body, self._count)
+                    told = self._send_part(upload, file)
                 except Refused as refused:
                     last = int(refused.members.get("lastValidByteReceived") or 0) + 1
                     if refused.code == "InvalidLayerPartException" and 0 < last <= self.blob.size and last not in (corrected, self.position):
@@ -139,9 +137,6 @@ class _Sending:
                         raise
                     continue
                 self.position = int(told["lastByteReceived"]) + 1
-                self.on_bytes(size)
-        if f"sha256:{self._hash.hexdigest()}" != self.blob.digest:
-            raise changed(self.blob, f"its digest is sha256:{self._hash.hexdigest()}")
         return InParts(self.sent, self.cuts, self._complete(upload))
 
     def _begin(self) -> str:
@@ -180,38 +175,24 @@ class _Sending:
                     ) from error
                 time.sleep(PAUSE_S * 2 ** (self.in_a_row - 1) * random.uniform(0.8, 1.2))
 
-    def _read(self, file: Any) -> bytes:
-        """The part at `position`; what is read for the first time is hashed."""
-        while self._hashed < self.position:  # the upload had more than was read here
-            file.seek(self.blob.offset + self._hashed)
-            self._digest(file.read(min(MIB, self.position - self._hashed)))
+    def _send_part(self, upload: str, file: Any) -> dict[str, Any]:
+        """Send the part at `position`: put into the JSON as it is, where an encoder would look at every character, and in memory once."""
+        size = min(self.step, self.blob.size - self.position)
         file.seek(self.blob.offset + self.position)
-        piece = _exactly(file, min(self.step, self.blob.size - self.position))
-        if self.position == self._hashed:
-            self._digest(piece)
-        elif self.position + len(piece) > self._hashed:
-            self._digest(piece[self._hashed - self.position :])
+        slices = [binascii.b2a_base64(self._read(file, min(SLICE, size - start)), newline=False) for start in range(0, size, SLICE)]
+        head = {"repositoryName": self.repository, "uploadId": upload, "partFirstByte": self.position, "partLastByte": self.position + size - 1}
+        told = self._ask("UploadLayerPart", (_body(head)[0][:-1] + b',"layerPartBlob":"', *slices, b'"}'), self._count)
+        self.on_bytes(size)
+        return told
+
+    def _read(self, file: Any, size: int) -> bytes:
+        piece = b""
+        while len(piece) < size:
+            more = file.read(size - len(piece))
+            if not more:
+                raise changed(self.blob, "it has become shorter")
+            piece += more
         return piece
-
-    def _digest(self, piece: bytes) -> None:
-        if not piece:
-            raise changed(self.blob, "it has become shorter")
-        self._hash.update(piece)
-        self._hashed += len(piece)
-
-    def _part(self, upload: str, file: Any) -> tuple[Body, int]:
-        """The request for the part at `position`, and the bytes in it. The part is put into the JSON as it is: an encoder would look at every character."""
-        piece = self._read(file)
-        head = {"repositoryName": self.repository, "uploadId": upload, "partFirstByte": self.position, "partLastByte": self.position + len(piece) - 1}
-        return (_body(head)[0][:-1] + b',"layerPartBlob":"', binascii.b2a_base64(piece, newline=False), b'"}'), len(piece)
-
-
-def _exactly(file: Any, size: int) -> bytes:
-    pieces = []
-    while size and (piece := file.read(size)):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
 
 
 def _body(value: dict[str, Any]) -> Body:

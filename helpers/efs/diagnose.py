@@ -182,7 +182,7 @@ RULES = (
     ("TCP_UNREACHABLE", r"(connecting|cannot connect) to (file system )?mount target ip address"),
     ("DNS_UNRESOLVED", r"failed to resolve|dns resolution failed|name or service not known|temporary failure in name resolution|nodename nor servname"),
     ("DNS_UNRESOLVED", r"can't get address for|could not resolve|no address associated with hostname|no remote host resolved|error resolving"),
-    ("DNS_UNRESOLVED", r"mount target ip address cannot be found|no (matching )?mount targets?\b"),
+    ("DNS_UNRESOLVED", r"mount target ip address cannot be found|no (matching )?mount targets?\b|dependency botocore|describemounttargets"),
     ("REMOTE_PATH_MISSING", r"reason given by (the )?server:? (no such file or directory|not a directory)"),
     ("POLICY_DENIED", r"access denied by (the )?server|reason given by (the )?server:? (permission denied|operation not permitted|access denied)"),
     ("MOUNTPOINT_MISSING", r"mount ?point\b[^\n]{0,300}(does not exist|doesn't exist|is not a directory|not found)|special device|no mount point provided"),

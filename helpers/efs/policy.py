@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
@@ -63,7 +63,7 @@ def access(policy: Document | str | None, client: Mapping[str, Any]) -> Access:
     principal), `file_system` (ARN), `source_ip`, `vpc`, `organization`, and `mount_target` (False for access that does
     not pass one). The options iam and accesspoint need TLS: without it a client has neither identity nor access point.
     Write and root need the mount. Without a policy every client has full access. Raises `RunbookError` for an
-    unknown field or condition operator.
+    unknown field or condition operator, and for what is no policy.
     """
     if policy is None:
         return Access(True, True, True)
@@ -88,9 +88,44 @@ def _field(name: str) -> str:
 
 def _document(policy: Document | str) -> Document:
     try:
-        return json.loads(policy) if isinstance(policy, str) else policy
-    except ValueError as error:
-        raise RunbookError(f"The policy is not JSON: {error}.", "Give the document as DescribeFileSystemPolicy returns it.") from error
+        document = json.loads(policy) if isinstance(policy, str) else policy
+    except (ValueError, RecursionError) as error:
+        raise RunbookError(f"The policy is not JSON: {error}.", _AS_RETURNED) from error
+    if fault := next(_faults(document), ""):
+        raise RunbookError(f"The policy is none that IAM reads: {fault}.", _AS_RETURNED)
+    return document
+
+
+_AS_RETURNED = "Give the document as DescribeFileSystemPolicy returns it."
+
+
+def _faults(document: Any) -> Iterator[str]:
+    """What has not the form of a policy: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html."""
+    if not isinstance(document, Mapping):
+        yield "it is no object"
+        return
+    for statement in _list(document.get("Statement")):
+        if not isinstance(statement, Mapping):
+            yield "a statement is no object"
+            continue
+        if statement.get("Effect") not in ("Allow", "Deny"):
+            yield "the Effect of a statement is neither Allow nor Deny"
+        for name in ("Action", "NotAction", "Resource", "NotResource"):
+            if name in statement and not _is_text(statement[name]):
+                yield f"{name} is neither text nor a list of texts"
+        for name in ("Principal", "NotPrincipal"):
+            who = statement.get(name, "*")
+            if not all(map(_is_text, who.values() if isinstance(who, Mapping) else [who])):
+                yield f"{name} names something that is no text"
+        conditions = statement.get("Condition") or {}
+        if not isinstance(conditions, Mapping) or not all(isinstance(keys, Mapping) for keys in conditions.values()):
+            yield "Condition is no object of operators, each with its keys"
+        elif not all(isinstance(each, str | int | float) for keys in conditions.values() for wanted in keys.values() for each in _list(wanted)):
+            yield "a condition asks for something that is neither text, a number nor a boolean"
+
+
+def _is_text(value: Any) -> bool:
+    return all(isinstance(each, str) for each in (value if isinstance(value, list) else [value]))
 
 
 def _allowed(action: str, policy: Document, client: Mapping[str, Any]) -> bool:
@@ -125,13 +160,18 @@ def _is_principal(wanted: Any, principal: str | None) -> bool:
     if not principal:
         return False
     own = _role(principal)
-    account = own.split(":")[4] if own.count(":") >= 5 else ""
+    account = _account(own)
     return any(each in (principal, own, account) or re.fullmatch(rf"arn:[^:]*:iam::{account}:root", each) is not None for each in names)
 
 
 def _role(principal: str) -> str:
     """The role behind a session: arn:aws:sts::1:assumed-role/App/i-1 is arn:aws:iam::1:role/App."""
     return re.sub(r"^(arn:[^:]*):sts::(\d+):assumed-role/([^/]+)/.*$", r"\1:iam::\2:role/\3", principal)
+
+
+def _account(arn: str) -> str:
+    """The account of an ARN; empty where it is none."""
+    return arn.split(":")[4] if arn.count(":") >= 5 else ""
 
 
 def _is_resource(wanted: Any, client: Mapping[str, Any]) -> bool:
@@ -150,7 +190,7 @@ def _conditions_hold(conditions: Mapping[str, Mapping[str, Any]], client: Mappin
     context |= {key: client[name] for name, key in KEYS.items() if client.get(name)}
     if "aws:principalarn" in context:
         context["aws:principalarn"] = _role(context["aws:principalarn"])
-        context["aws:principalaccount"] = context["aws:principalarn"].split(":")[4]
+        context["aws:principalaccount"] = _account(context["aws:principalarn"])
     return all(
         _holds(operator, context.get(key.lower()), [str(each).lower() if isinstance(each, bool) else str(each) for each in _list(wanted)])
         for operator, keys in conditions.items()
@@ -159,7 +199,10 @@ def _conditions_hold(conditions: Mapping[str, Mapping[str, Any]], client: Mappin
 
 
 def _in_network(value: str, network: str) -> bool:
-    return ip_address(value) in ip_network(network, strict=False)
+    try:
+        return ip_address(value) in ip_network(network, strict=False)
+    except ValueError as error:
+        raise RunbookError(f"No address can be compared with the range of a condition: {error}.", "Write both as in 10.0.3.4 and 10.0.0.0/16.") from error
 
 
 TESTS: dict[str, Callable[[str, str], bool]] = {

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from helpers.aws.errors import RunbookError
 from helpers.efs.credits import GIB, INITIAL_CREDIT, KEEP, MIB, burst_rates, metered_bytes, numba, simulate_credits
+from helpers.efs.limits import largest_provisioned_mibps, limits
 from helpers.efs.modes import BURSTING, ELASTIC, PROVISIONED, can_switch
 from helpers.efs.prices import Prices, elastic_cost, provisioned_cost
 
 MONTH_S = 730 * 3600  # as AWS's calculator has it
-LARGEST_MIBPS = 3414  # https://docs.aws.amazon.com/efs/latest/ug/limits.html
 TOLERATED_MINUTES = 45.0  # a month that a file system may stall: 0.1 %
 SETTLED = 12  # histories in a row until the balance at their end tells the long run
 
@@ -162,16 +162,28 @@ def _minutes(waiting: NDArray[np.bool_], usage: Usage) -> float:
     return float(waiting.sum() * usage.step_seconds / 60 / usage.months)
 
 
-def enough_mibps(usage: Usage, tolerated_minutes: float = TOLERATED_MINUTES) -> int:
+def _above_limits(usage: Usage, mode: str, region: str) -> tuple[NDArray[np.bool_], str]:
+    """Which steps leave reads or writes behind because the region serves no more in a mode, and that in words."""
+    most = limits(mode, region, one_zone=usage.one_zone)
+    waiting = _waiting_at(most.read, usage.read, usage.step_seconds) | _waiting_at(most.write, usage.write, usage.step_seconds)
+    note = f"above what EFS serves in {region}: {most.read / GIB:g} GiB/s of reads, {most.write / GIB:g} of writes"
+    return waiting, note if waiting.any() else ""
+
+
+def _noted(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
+
+
+def enough_mibps(usage: Usage, region: str, tolerated_minutes: float = TOLERATED_MINUTES) -> int:
     """The smallest whole MiB/s with which requests wait no longer than `tolerated_minutes` a month.
 
     Throttled steps show no demand and are left out, so that with any of them this is a lower bound. Raises
-    `RunbookError` where more is needed than EFS provisions.
+    `RunbookError` where more is needed than EFS provisions in the region.
     """
     demand = usage.metered[~usage.slow]
-    low, high = 0, LARGEST_MIBPS
+    low, high = 0, largest_provisioned_mibps(region, one_zone=usage.one_zone)
     if _minutes(_waiting_at(high * MIB, demand, usage.step_seconds), usage) > tolerated_minutes:
-        raise RunbookError(f"More than {LARGEST_MIBPS:,} MiB/s would be needed.", "Spread the data over several file systems, or use elastic.")
+        raise RunbookError(f"More than the {high:,} MiB/s of {region} would be needed.", "Spread the data over several file systems, or use elastic.")
     while high - low > 1:
         middle = (low + high) // 2
         fits = _minutes(_waiting_at(middle * MIB, demand, usage.step_seconds), usage) <= tolerated_minutes
@@ -200,40 +212,44 @@ def bursting(usage: Usage, prices: Prices) -> Option:
             break
         credit = after
     falls = demand.sum() > burst_rates(usage.standard_bytes).baseline * len(demand) * usage.step_seconds
-    note = "the balance always falls: demand is above the baseline" if falls else ""
-    return Option(
-        BURSTING, None, storage_cost(usage, prices, BURSTING), 0.0, _minutes(waiting | usage.slow, usage), _allowed(usage, BURSTING), bool(usage.slow.any()), note
-    )
+    above, limit = _above_limits(usage, BURSTING, prices.region)
+    note = _noted("the balance always falls: demand is above the baseline" if falls else "", limit)
+    stalls = _minutes(waiting | above | usage.slow, usage)
+    return Option(BURSTING, None, storage_cost(usage, prices, BURSTING), 0.0, stalls, _allowed(usage, BURSTING), bool(usage.slow.any()), note)
 
 
 def provisioned(usage: Usage, prices: Prices, tolerated_minutes: float = TOLERATED_MINUTES) -> Option:
     """Provisioned with just enough, or with the most there is; where the baseline is above that, it is free and bursting applies."""
     try:
-        mibps, too_little = enough_mibps(usage, tolerated_minutes), ""
+        mibps, too_little = enough_mibps(usage, prices.region, tolerated_minutes), ""
     except RunbookError as error:
-        mibps, too_little = LARGEST_MIBPS, error.what
+        mibps, too_little = largest_provisioned_mibps(prices.region, one_zone=usage.one_zone), error.what
     gib = usage.standard_bytes / GIB
     rate = max(mibps * MIB, burst_rates(usage.standard_bytes).baseline)
     waiting = _waiting_at(rate, usage.metered[~usage.slow], usage.step_seconds)
+    above, limit = _above_limits(usage, PROVISIONED, prices.region)
+    waiting |= above[~usage.slow]
     unknown = bool(usage.slow.any())
-    note = too_little or ("demand was throttled: at least this much" if unknown else "")
+    note = too_little or limit or ("demand was throttled: at least this much" if unknown else "")
     cost = provisioned_cost(gib, mibps, prices.provisioned)
     allowed = _allowed(usage, PROVISIONED, mibps)
     return Option(PROVISIONED, mibps, storage_cost(usage, prices, PROVISIONED), cost, _minutes(waiting, usage), allowed, unknown, note)
 
 
 def elastic(usage: Usage, prices: Prices) -> Option:
-    """Elastic: pays for the bytes moved, metadata as reads, and does not stall below its regional limits."""
+    """Elastic: pays for the bytes moved, metadata as reads, and stalls above its regional limits alone."""
     moved = (usage.read + usage.metadata).sum() / usage.months, usage.write.sum() / usage.months
     cost = elastic_cost(*moved, prices.elastic_read, prices.elastic_write)
     unknown = bool(usage.slow.any())
-    note = "demand was throttled: costs at least this much" if unknown else ""
-    return Option(ELASTIC, None, storage_cost(usage, prices, ELASTIC), cost, 0.0, _allowed(usage, ELASTIC), unknown, note)
+    above, limit = _above_limits(usage, ELASTIC, prices.region)
+    note = _noted("demand was throttled: costs at least this much" if unknown else "", limit)
+    return Option(ELASTIC, None, storage_cost(usage, prices, ELASTIC), cost, _minutes(above, usage), _allowed(usage, ELASTIC), unknown, note)
 
 
 def recommend(usage: Usage, prices: Prices, tolerated_minutes: float = TOLERATED_MINUTES) -> Recommendation:
     """The cheapest mode in which requests wait no longer than `tolerated_minutes` a month, and why.
 
+    Where they wait longer in every mode, the one in which they wait least, and that one file system is too few.
     With throttled steps the demand is unknown: nothing is sized from them, and elastic is advised, which shows the
     demand and can be left again at any time.
     """
@@ -247,9 +263,12 @@ def recommend(usage: Usage, prices: Prices, tolerated_minutes: float = TOLERATED
             f"Throttled for {usage.slow.sum() * usage.step_seconds / 3600:,.1f} h: demand unknown, at least {least:,.1f} MiB/s.",
             "Elastic for some days shows the demand and can be left at any time; size provisioned from those days.",
         ]
-    else:
-        best = min((option for option in options if option.stall_minutes <= tolerated_minutes), key=lambda option: option.monthly_cost)
+    elif enough := [option for option in options if option.stall_minutes <= tolerated_minutes]:
+        best = min(enough, key=lambda option: option.monthly_cost)
         reasons = [_why(best, by_mode, break_even, prices)]
+    else:
+        best = min(options, key=lambda option: (option.stall_minutes, option.monthly_cost))
+        reasons = [f"No mode serves this in {prices.region}: requests wait {best.stall_minutes:,.0f} minutes a month in {best.mode} mode too. Spread the data over several file systems."]
     if not best.allowed:
         wait = 24 - (usage.hours_locked or 0)
         reasons.append(f"Provisioned was changed {usage.hours_locked:,.1f} h ago: EFS allows this in {wait:,.1f} h.")

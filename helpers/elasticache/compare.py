@@ -37,9 +37,9 @@ from helpers.elasticache.values import (
     SIZE,
     WHOLE_BYTES,
     changed_meanwhile,
-    facts,
     same,
     same_in_chunks,
+    sizes,
 )
 from helpers.elasticache.wire import (
     TIME,
@@ -55,8 +55,8 @@ from helpers.elasticache.wire import (
     milliseconds,
     parsed,
     scan_from,
-    shape,
     shaped,
+    shaped_once,
     together,
 )
 
@@ -76,19 +76,17 @@ CHECKPOINT_S = 1.0
 ASK_BYTES = 512 * 1024
 # Values are asked for in sections, by how sure it is that equal ones come in the same bytes: sets and hashes
 # that are not small come in any order, and engines write scores in different ways.
-SECTION = {b"string": 0, b"list": 0, b"hash": 1, b"large hash": 2, b"set": 2, b"zset": 2, b"stream": 2}
-ORDERED_HASH_BYTES = 512
-# How a key is compared that is of no type in SECTION: in chunks, or not at all as it differs already.
-LARGE, APART = b"large", b"apart"
-READ_SHAPE = {kind: shape(command) for kind, command in (READ | READ_STREAM).items()}
-# What is asked of a key before its value. Its type and size are those that the target has, so that the source,
-# which has users, is asked for no more than it must be.
-SOURCE_FACTS = (EXPIRY,)
-TARGET_FACTS = (KIND, EXPIRY, SIZE)
+STRING, SMALL_HASH, ORDERED_HASH_BYTES = b"string", b"small hash", 512
+SECTION = {STRING: 0, b"list": 0, SMALL_HASH: 1, b"hash": 2, b"set": 2, b"zset": 2, b"stream": 2}
+READING = READ | READ_STREAM | {SMALL_HASH: READ[b"hash"]}
+# A key that is of no type in SECTION is compared in chunks, as is a large one.
+LARGE = b"large"
 # SCAN names about so many keys at a time: a third of a millisecond of work.
 SCAN_COUNT = 256
 # The names of a database's keys are summed up in so many sums.
 SUMS = 1 << 16
+# All keys are named again instead of this share of them, which takes a round trip a SCAN.
+MANY_SCANS = 0.25
 # PTTL of a key that is not there, and TYPE.
 ABSENT, NO_KIND = -2, b"none"
 SHOWN = 20
@@ -322,12 +320,14 @@ class _Names:
     """The names of the keys of a database on both servers, as the differences of sums of their 64-bit hashes.
 
     A sum is equal where both have the same names, and hardly elsewhere: one name too much changes it always,
-    several at once leave it alone once in 2**64.
+    several at once leave it alone once in 2**64. Which sums a SCAN of the target counted in is kept, two bytes a key,
+    so that only those are made again of which it matters.
     """
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self._differences = np.zeros(SUMS, np.uint64)
+        self._scans: list[tuple[bytes, bytes, np.ndarray[Any, Any]]] = []
 
     def of_source(self, keys: list[bytes]) -> list[bytes]:
         """Note keys of the source; return those that are wanted."""
@@ -336,10 +336,12 @@ class _Names:
         np.add.at(self._differences, hashes % SUMS, hashes)
         return kept
 
-    def of_target(self, keys: list[bytes]) -> None:
-        """Note keys of the target."""
+    def of_target(self, following: bytes, keys: list[bytes]) -> None:
+        """Note keys of the target: those of the SCAN after the last, which goes on with `following`."""
         hashes = _hashes(self._wanted(keys))
-        np.subtract.at(self._differences, hashes % SUMS, hashes)
+        sums = hashes % SUMS
+        np.subtract.at(self._differences, sums, hashes)
+        self._scans.append((self._scans[-1][1] if self._scans else b"0", following, sums.astype(np.uint16)))
 
     def apart(self) -> Wanted | None:
         """Return what picks the wanted keys that one of the servers alone may have; None when there are none."""
@@ -347,6 +349,12 @@ class _Names:
         if not differs.any():
             return None
         return lambda keys: list(itertools.compress(kept := self._wanted(keys), differs[_hashes(kept) % SUMS].tolist()))
+
+    def scans_apart(self) -> list[tuple[bytes, bytes]] | None:
+        """Return where the SCANs began and went on that named such keys of the target; None when they are many."""
+        differs = self._differences != 0
+        found = [(cursor, following) for cursor, following, sums in self._scans if differs[sums].any()]
+        return found if len(found) <= MANY_SCANS * len(self._scans) else None
 
 
 def _hashes(keys: Sequence[bytes]) -> np.ndarray[Any, Any]:
@@ -454,8 +462,7 @@ class _Comparing:
                     done = look.at(number, _noting(pieces, names, naming.target), self.found)
                 else:
                     asking.select(number)
-                    suspects = names.apart() if names else self.wanted
-                    pieces = _pieces(naming.target, suspects, cursor, pace) if suspects else iter([Piece([], b"0")])
+                    pieces = _suspects(naming.target, names, pace) if names else _pieces(naming.target, self.wanted, cursor, pace)
                     done = _extras(asking, naming.source, number, pieces, self.found)
                     names = None
                 for piece in done:
@@ -514,7 +521,9 @@ def _pieces(
     """Yield all keys of the wire's database from `cursor` on, as many at a time as `pace` says."""
     for following, named in scan_from(naming, cursor, SCAN_COUNT):
         keys = wanted(named)
-        pieces = [Piece(each) for each in batches(keys, pace.size)] or [Piece(keys)]
+        # SCAN names a few keys more than it is asked for: they make no piece of their own.
+        count = max(1, round(len(keys) / pace.size))
+        pieces = [Piece(each) for each in batches(keys, -(-len(keys) // count))] if keys else [Piece(keys)]
         pieces[-1].cursor = following
         yield from pieces
 
@@ -524,12 +533,29 @@ def _noting(pieces: Iterable[Piece], names: _Names | None, target: Wire) -> Iter
     if names is None:
         yield from pieces
         return
-    noted = (names.of_target(keys) for _, keys in scan_from(target, b"0", SCAN_COUNT))
+    noted = (names.of_target(*reply) for reply in scan_from(target, b"0", SCAN_COUNT))
     for piece in pieces:
         yield piece
         next(noted, None)
     for _ in noted:
         pass
+
+
+def _suspects(naming: Wire, names: _Names, pace: Pace) -> Iterator[Piece]:
+    """Yield the keys of the target that the source may not have."""
+    if apart := names.apart():
+        scans = names.scans_apart()
+        for cursor, following in scans or ():
+            ((reached, keys),) = checked(naming.ask([("SCAN", cursor, "COUNT", SCAN_COUNT)]))
+            if reached != following:
+                # The table has another size by now, and this was not all.
+                scans = None
+                break
+            yield Piece(apart(keys))
+        if scans is None:
+            yield from _pieces(naming, apart, b"0", pace)
+            return
+    yield Piece([], b"0")
 
 
 def _extras(
@@ -584,17 +610,20 @@ def _look_again(
 
 
 class _Look:
-    """A look at keys on both servers: types, sizes and expiries first, then the values.
+    """A look at keys on both servers: types and sizes first, on the target alone, then values and expiries.
 
-    The two kinds of pipelines have connections of their own, so that the servers have the next work
-    before we have dealt with the replies to the last.
+    The source, which has users, is asked for no more than it must be. The two kinds of pipelines have
+    connections of their own, so that the servers have the next work before we have dealt with the replies to the last.
     """
 
     def __init__(self, source: redis.Redis, target: redis.Redis, tolerance_ms: int) -> None:
         self.tolerance_ms = tolerance_ms
         with ExitStack() as opened:
-            self.facts, self.values, self.chunks = (opened.enter_context(Pair(source, target)) for _ in range(3))
+            self.facts = opened.enter_context(Wire(target))
+            self.values, self.chunks = (opened.enter_context(Pair(source, target)) for _ in range(2))
             self._opened = opened.pop_all()
+        # Keys of one command must share a slot in a cluster.
+        self._all_strings_at_once = not (self.values.source.cluster or self.values.target.cluster)
 
     def __enter__(self) -> _Look:
         return self
@@ -606,59 +635,84 @@ class _Look:
 
     def at(self, number: int, pieces: Iterable[Piece], found: _Findings) -> Iterator[Piece]:
         """Note in `found` which keys of `pieces`, of one database, differ; yield each piece then."""
-        for pair in (self.facts, self.values, self.chunks):
-            pair.select(number)
-        sorted_ = in_flight(pieces, self._ask_facts, lambda piece: self._sort(number, piece, found))
+        for one in (self.facts, self.values, self.chunks):
+            one.select(number)
+        sorted_ = in_flight(pieces, self._ask_facts, self._sort)
         parts = (part for some in sorted_ for part in some)
         done = in_flight(parts, self._ask_values, lambda part: self._compare(number, part, found))
         return (piece for piece in done if piece is not None)
 
     def _ask_facts(self, piece: Piece) -> None:
         piece.bulks = bulks(piece.keys)
-        self.facts.source.send_packed(TIME + shaped(piece.bulks, *SOURCE_FACTS))
-        self.facts.target.send_packed(TIME + shaped(piece.bulks, *TARGET_FACTS))
+        self.facts.send_packed(shaped(piece.bulks, KIND) + shaped(piece.bulks, SIZE))
 
-    def _sort(self, number: int, piece: Piece, found: _Findings) -> list[_Part]:
-        """Note absent keys and other expiries; return what is left to be compared by value."""
-        keys = piece.keys
-        ours = facts(self.facts.source.receive(1 + len(SOURCE_FACTS) * len(keys)), SOURCE_FACTS)
-        theirs = facts(self.facts.target.receive(1 + len(TARGET_FACTS) * len(keys)), TARGET_FACTS)
-        behind_ms = milliseconds(ours[0]) - milliseconds(theirs[0])
-        kinds, sizes = theirs[1::3], np.array(theirs[3::3])
-        left, its_left = np.array(ours[1:], float), np.array(theirs[2::3], float)
-        if NO_KIND in kinds:
-            its_left[[kind == NO_KIND for kind in kinds]] = ABSENT
+    def _sort(self, piece: Piece) -> list[_Part]:
+        """Return the keys of a piece in parts of at most `ASK_BYTES`, roughly."""
+        count = len(piece.keys)
+        kinds = checked(self.facts.receive(count))
+        return _parts(piece, kinds, sizes(self.facts.receive(count)))
+
+    def _ask_values(self, part: _Part) -> None:
+        names = part.piece.bulks
+        reads = [
+            b"".join([self._read(way, [names[place] for place in places]) for way, places in section.items()])
+            for section in part.sections.values()
+        ]
+        self.values.send_marked(*reads, TIME + shaped(names[part.start : part.end], EXPIRY))
+
+    def _read(self, way: bytes, names: list[bytes]) -> bytes:
+        """Return the commands that read values."""
+        return shaped_once(names, "MGET") if way == STRING and self._all_strings_at_once else shaped(names, READING[way])
+
+    def _compare(self, number: int, part: _Part, found: _Findings) -> Piece | None:
+        """Note the keys that differ by value or expiry; return the piece when this was its last part."""
+        keys = part.piece.keys
+        unequal: set[int] = set()
+        for section in part.sections.values():
+            ours, theirs = self.values.receive_marked()
+            # An error says nothing of the value, though it be the same one, nor does the nil that MGET has for other types.
+            if ours != theirs or ours.startswith(b"-") or b"\r\n-" in ours or STRING in section and b"$-1" in ours:
+                unequal.update(self._differing(section, ours, theirs))
+        apart = self._compare_expiries(number, part, found)
+        for place in part.large:
+            if place not in apart and not same_in_chunks(self.chunks, part.kinds[place], keys[place]):
+                unequal.add(place)
+        found.kinds.update({(number, keys[place]): "changed" for place in unequal - apart})
+        return part.piece if part.last else None
+
+    def _differing(self, section: dict[bytes, list[int]], ours: bytes, theirs: bytes) -> Iterator[int]:
+        """Yield the places of a section whose values differ. Raises redis.ResponseError when a server refused to tell."""
+        ways = [(way, place) for way, places in section.items() for place in places]
+        for (way, place), mine, its in zip(ways, self._values(section, ours), self._values(section, theirs), strict=True):
+            if mine is None or mine != its and not same(b"hash" if way == SMALL_HASH else way, mine, its):
+                yield place
+
+    def _values(self, section: dict[bytes, list[int]], data: bytes) -> list[Any]:
+        """Return the values of a section: strings, which come first, may be one reply."""
+        strings = len(section.get(STRING, ())) if self._all_strings_at_once else 0
+        replies = parsed(data, sum(map(len, section.values())) - max(0, strings - 1))
+        if strings:
+            replies[:1] = checked(replies[:1])[0]
+        return _readable(replies)
+
+    def _compare_expiries(self, number: int, part: _Part, found: _Findings) -> set[int]:
+        """Note the keys of a part that are absent or whose expiries differ; return the places of those absent."""
+        keys = part.piece.keys
+        ours, theirs = map(_expiries, self.values.receive_marked())
+        behind_ms = ours[0] - theirs[0]
+        left, its_left = ours[1:], theirs[1:]
+        its_left[part.absent] = ABSENT
         # Without a TTL the reply is -1, of an absent key -2.
         with_ttl = (left >= 0) & (its_left >= 0)
         moved = np.where(with_ttl, np.abs(left - its_left + behind_ms) > self.tolerance_ms, left != its_left)
+        if not moved.any() and ABSENT not in left:
+            return set()
         apart = (left == ABSENT) | (its_left == ABSENT)
-        for place in np.flatnonzero(apart).tolist():
-            _note_absent(number, keys[place], left[place], its_left[place], self.tolerance_ms, found)
-        found.kinds.update({(number, keys[place]): "ttl" for place in np.flatnonzero(moved & ~apart).tolist()})
-        return _parts(piece, kinds, sizes, apart)
-
-    def _ask_values(self, part: _Part) -> None:
-        keys, kinds = part.piece.bulks, part.kinds
-        reads = [[READ_SHAPE[kinds[place]] % keys[place] for place in places] for places in part.sections if places]
-        self.values.send_marked(*map(b"".join, reads))
-
-    def _compare(self, number: int, part: _Part, found: _Findings) -> Piece | None:
-        """Note the keys whose values differ; return the piece when this was its last part."""
-        keys, kinds = part.piece.keys, part.kinds
-        unequal: list[int] = []
-        for places in filter(None, part.sections):
-            ours, theirs = self.values.receive_marked()
-            # An error reply says nothing of the value, though it be the same one.
-            if ours != theirs or ours.startswith(b"-") or b"\r\n-" in ours:
-                replies = [_readable(parsed(data, len(places))) for data in (ours, theirs)]
-                unequal += [
-                    place
-                    for place, one, other in zip(places, *replies, strict=True)
-                    if one != other and not same(kinds[place], one, other)
-                ]
-        unequal += [place for place in part.large if not same_in_chunks(self.chunks, kinds[place], keys[place])]
-        found.kinds.update({(number, keys[place]): "changed" for place in unequal})
-        return part.piece if part.last else None
+        places = np.arange(part.start, part.end)
+        for place, mine, its in zip(places[apart].tolist(), left[apart].tolist(), its_left[apart].tolist(), strict=True):
+            _note_absent(number, keys[place], mine, its, self.tolerance_ms, found)
+        found.kinds.update({(number, keys[place]): "ttl" for place in places[moved & ~apart].tolist()})
+        return set(places[apart].tolist())
 
 
 def _readable(replies: list[Any]) -> list[Any]:
@@ -669,38 +723,51 @@ def _readable(replies: list[Any]) -> list[Any]:
     return replies
 
 
+def _expiries(data: bytes) -> np.ndarray[Any, Any]:
+    """Return the replies to TIME, as ms since 1970, and to EXPIRY. Raises redis.ResponseError when one is refused."""
+    if data.startswith(b"-") or b"\r\n-" in data:
+        checked(parsed(data, data.count(b"\r\n")))
+    clock, _, left = data.partition(b"\r\n:")
+    # Twenty times as many whole numbers a second as from a reply reader that makes objects of them.
+    return np.fromstring(b"%d %b" % (milliseconds(parsed(clock + b"\r\n", 1)[0]), left.replace(b"\r\n:", b" ")), np.int64, sep=" ")
+
+
 @dataclass
 class _Part:
-    """Some keys of a piece, by their places in it: those to be read, by `SECTION`, and those too large for it."""
+    """Some keys of a piece, those from `start` to `end`, by their places in it: those to be read, by `SECTION` and way
+    of reading, and those too large for it. `absent` are those that the target has not, from `start` on.
+    """
 
     piece: Piece
     kinds: list[bytes]
-    sections: tuple[list[int], ...] = field(default_factory=lambda: ([], [], []))
+    start: int
+    end: int
+    sections: dict[int, dict[bytes, list[int]]] = field(default_factory=dict)
     large: list[int] = field(default_factory=list)
+    absent: list[int] = field(default_factory=list)
     last: bool = False
 
 
-def _parts(piece: Piece, kinds: list[bytes], sizes: np.ndarray[Any, Any], apart: np.ndarray[Any, Any]) -> list[_Part]:
-    """Return the keys of a piece that have to be compared by value, in parts of at most `ASK_BYTES`, roughly."""
-    ways = kinds.copy()
-    for place in np.flatnonzero(sizes > ORDERED_HASH_BYTES).tolist():
-        if kinds[place] == b"hash":
-            ways[place] = b"large hash"
-    large = sizes > WHOLE_BYTES
-    for place in np.flatnonzero(large).tolist():
-        ways[place] = LARGE
-    for place in np.flatnonzero(apart).tolist():
-        ways[place] = APART
-    reached = np.cumsum(np.where(large, 0, sizes)) // ASK_BYTES
-    starts = [0, *(np.flatnonzero(np.diff(reached)) + 1).tolist(), len(kinds)]
+def _parts(piece: Piece, kinds: list[bytes], its_sizes: list[int]) -> list[_Part]:
+    """Return the keys of a piece in parts of at most `ASK_BYTES`, roughly."""
+    ways, starts = kinds, [0, len(kinds)]
+    if b"hash" in kinds:
+        ways = [SMALL_HASH if kind == b"hash" and size <= ORDERED_HASH_BYTES else kind for kind, size in zip(kinds, its_sizes, strict=True)]
+    if sum(its_sizes) > ASK_BYTES or max(its_sizes, default=0) > WHOLE_BYTES:
+        ways = [LARGE if size > WHOLE_BYTES and way != NO_KIND else way for way, size in zip(ways, its_sizes, strict=True)]
+        reached = np.cumsum([0 if size > WHOLE_BYTES else size for size in its_sizes]) // ASK_BYTES
+        starts[1:1] = (np.flatnonzero(np.diff(reached)) + 1).tolist()
     parts = []
     for start, end in itertools.pairwise(starts):
-        part = _Part(piece, kinds)
-        note = dict.fromkeys(ways, part.large.append)
-        note.update({kind: part.sections[section].append for kind, section in SECTION.items()})
-        note[APART] = lambda place: None
-        for place, way in enumerate(ways[start:end], start):
-            note[way](place)
+        part = _Part(piece, kinds, start, end)
+        for way in sorted(set(ways[start:end]), key=STRING.__ne__):
+            places = [place for place in range(start, end) if ways[place] == way]
+            if way in SECTION:
+                part.sections.setdefault(SECTION[way], {})[way] = places
+            elif way == NO_KIND:
+                part.absent = [place - start for place in places]
+            else:
+                part.large += places
         parts.append(part)
     parts[-1].last = True
     return parts

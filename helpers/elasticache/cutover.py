@@ -125,7 +125,17 @@ def undo_switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Grou
         compare_and_set(aws, now, new.endpoint, found.endpoint)
         return Switched(new.endpoint, found.endpoint, note="switched back; the classic procedure carries nothing back")
     back = Move(upgrade, new, old, new.endpoint, found.endpoint, found.freeze, found.fence, upgrade.named(upgrade.family))
-    return carry_application(aws, back, Changes(aws, upgrade, new))
+    try:
+        return carry_application(aws, back, Changes(aws, upgrade, new))
+    except Exception:
+        if not planning() and is_at(read_setting(aws, upgrade.parameter), new.endpoint):
+            with unguarded():  # the application stays on the new group, so the old one takes no writes again
+                _raise_fence(aws, _there(upgrade, found, old, new))
+        raise
+
+
+def _there(upgrade: Upgrade, found: Survey, old: Group, new: Group) -> Move:
+    return Move(upgrade, old, new, found.endpoint, new.endpoint, found.freeze, found.fence, upgrade.named("watch"))
 
 
 def _refuse_loss_on_the_way_back(aws: Aws, upgrade: Upgrade, old: Group, left: dict) -> None:
@@ -159,8 +169,7 @@ def switch(aws: Aws, upgrade: Upgrade, found: Survey, old: Group, new: Group, ch
         if not is_at(before, new.endpoint):
             compare_and_set(aws, before, found.endpoint, new.endpoint)
         return Switched(found.endpoint, new.endpoint, "nothing: the classic procedure", time.time())
-    move = Move(upgrade, old, new, found.endpoint, new.endpoint, found.freeze, found.fence, upgrade.named("watch"))
-    return carry_application(aws, move, changes)
+    return carry_application(aws, _there(upgrade, found, old, new), changes)
 
 
 def carry_application(aws: Aws, move: Move, changes: Changes) -> Switched:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from helpers.elasticache.wire import KEY, TIME, Command, Pair, Wire, bulks, milliseconds, shaped
+from helpers.elasticache.wire import KEY, TIME, Command, Pair, Wire, bulks, checked, milliseconds, shaped
 
 # Values that take more memory than this are read in chunks, so that no command blocks the server long.
 WHOLE_BYTES = 64 * 1024
@@ -81,32 +81,20 @@ class Stream:
 
 # What may be asked of a key before its value: its type, its TTL in ms and its size in bytes.
 KIND, EXPIRY, SIZE = ("TYPE", KEY), ("PTTL", KEY), ("MEMORY", "USAGE", KEY)
-LOOK = (KIND, EXPIRY, SIZE)
 
 
-def facts(replies: list[Any], asked: Sequence[Command]) -> list[Any]:
-    """Return the replies to TIME and then, for each key, the commands `asked`, of KIND, EXPIRY and SIZE.
-
-    A size that is refused counts as too big to be read whole. Raises redis.ResponseError when another
-    command is refused.
-    """
-    if set(map(type, replies)) <= {list, bytes, int}:
-        return replies
-    sizes = range(1 + asked.index(SIZE), len(replies), len(asked)) if SIZE in asked else ()
-    for place, reply in enumerate(replies):
-        if place in sizes and type(reply) is not int:
-            replies[place] = WHOLE_BYTES + 1
-        elif isinstance(reply, Exception):
-            raise reply
-    return replies
+def sizes(replies: list[Any]) -> list[int]:
+    """Return the replies to `SIZE`. A size that is refused, or of no key, counts as too big to be read whole."""
+    return replies if set(map(type, replies)) <= {int} else [each if type(each) is int else WHOLE_BYTES + 1 for each in replies]
 
 
 def look(wire: Wire, keys: Sequence[bytes]) -> list[Seen]:
-    """Return how the server has each of `keys`."""
-    wire.send_packed(TIME + shaped(bulks(keys), *LOOK))
-    replies = facts(wire.receive(1 + len(LOOK) * len(keys)), LOOK)
-    now = milliseconds(replies[0])
-    return [seen(now, *replies[at : at + 3]) for at in range(1, len(replies), 3)]
+    """Return how the server has each of `keys`. Raises redis.ResponseError when it refuses to tell types or expiries."""
+    names, count = bulks(keys), len(keys)
+    wire.send_packed(TIME + shaped(names, KIND) + shaped(names, EXPIRY) + shaped(names, SIZE))
+    clock, *told = checked(wire.receive(1 + 2 * count))
+    now = milliseconds(clock)
+    return [seen(now, *each) for each in zip(told[:count], told[count:], sizes(wire.receive(count)), strict=True)]
 
 
 def seen(now: int, kind: bytes, left: int, size: int) -> Seen:

@@ -110,7 +110,8 @@ class Wire:
             size = self._read()
             with memoryview(self._buffer) as read:
                 self._marked += read[:size]
-        replies = bytes(self._marked[:end])
+        with memoryview(self._marked) as arrived:
+            replies = bytes(arrived[:end])
         del self._marked[: end + len(mark)]
         return replies
 
@@ -234,21 +235,23 @@ def bulks(parts: Iterable[bytes]) -> list[bytes]:
     return [b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]
 
 
-def shape(*commands: Command) -> bytes:
-    """Return `commands` packed but for the key, for which it has %b to be filled with its `bulk`."""
-    return b"".join(
-        b"*%d\r\n" % len(command) + b"".join([b"%b" if part is KEY else bulk(part.encode()) for part in command])
-        for command in commands
-    )
+def shape(command: Command) -> bytes:
+    """Return a command packed but for the key, for which it has %b to be filled with its `bulk`."""
+    return b"*%d\r\n" % len(command) + b"".join([b"%b" if part is KEY else bulk(part.encode()) for part in command])
 
 
-def shaped(bulks: Iterable[bytes], *commands: Command) -> bytes:
-    """Return `commands` packed for each key of which `bulks` has the `bulk`, which takes the place of KEY in them.
+def shaped(bulks: Sequence[bytes], command: Command) -> bytes:
+    """Return `command` packed for each key of which `bulks` has the `bulk`, which takes the place of KEY in it.
 
-    Twice as fast as packing each command by itself, for the commands that are sent by the million.
+    Many times as fast as packing each command by itself, for the commands that are sent by the million.
     """
-    packed, count = shape(*commands), len(commands)
-    return b"".join([packed % ((each,) * count) for each in bulks])
+    before, after = shape(command).split(b"%b")
+    return before + (after + before).join(bulks) + after if bulks else b""
+
+
+def shaped_once(bulks: Sequence[bytes], name: str) -> bytes:
+    """Return one command on all keys of which `bulks` has the `bulk`."""
+    return b"*%d\r\n" % (1 + len(bulks)) + bulk(name.encode()) + b"".join(bulks)
 
 
 def together(calls: Sequence[Callable[[], Reply]], stop: Callable[[], None] = lambda: None) -> list[Reply]:

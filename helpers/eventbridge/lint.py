@@ -106,7 +106,7 @@ def _tests(path: str, tests: tuple[Test, ...]) -> Iterator[Finding]:
             "Beside an address, the other tests miss every value that is an address.",
             "Name addresses by cidr, or leave them out.",
         )
-    found = complexity([test.value for test in tests if test.kind == "wildcard"])
+    found = complexity(patterns.wildcards(tests))
     if found >= NEAR_LIMIT:
         yield (
             path,

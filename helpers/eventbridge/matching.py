@@ -178,35 +178,51 @@ class _Machine:
 
 
 class _Values:
-    """The values of a path, found by the element of the outermost array that they stand in."""
+    """The values of a path, found by the element of an array that they stand in.
+
+    The engine looks for a value in the elements found so far, and no further where the path has values in such an array. So a
+    value beside the array, which a repeated or a dotted key can put there, counts only towards `exists: false`.
+    """
 
     def __init__(self, listed: list[Value]) -> None:
         self.listed = listed
-        self.elements: dict[int, dict[int, list[Value]]] = {}
-        self.loose: list[Value] = []
-        for value in listed if len(listed) > 8 else ():
-            if value.places:
-                array, index = value.places[0]
-                self.elements.setdefault(array, {}).setdefault(index, []).append(value)
-            else:
-                self.loose.append(value)
+        self._elements: dict[int, dict[int, list[Value]]] | None = None
+        self._outside: dict[int, list[Value]] = {}
 
     def beside(self, places: dict[int, int]) -> Iterator[tuple[Value, dict[int, int]]]:
-        """The values that stand in no other element of an array than these places, each with the places joined."""
-        for value in self._near(places):
-            if all(places.get(array, index) == index for array, index in value.places):
+        """The values to test after these places, each with the places joined."""
+        array = self._array(places)
+        for value in self.listed if array is None else self._inside(array, places):
+            if _fits(value, places):
                 yield value, {**places, **dict(value.places)} if value.places else places
 
-    def _near(self, places: dict[int, int]) -> Iterator[Value]:
-        if not places or len(self.listed) <= 8:
-            yield from self.listed
-            return
-        yield from self.loose
-        for array, elements in self.elements.items():
-            if array in places:
-                yield from elements.get(places[array], ())
-            else:
-                yield from chain.from_iterable(elements.values())
+    def are_absent(self, places: dict[int, int]) -> bool:
+        """True where no value stands in these places, or beside their arrays."""
+        array = self._array(places)
+        if array is None:
+            return not any(_fits(value, places) for value in self.listed)
+        if array not in self._outside:
+            self._outside[array] = [value for value in self.listed if array not in dict(value.places)]
+        return not any(_fits(value, places) for value in chain(self._inside(array, places), self._outside[array]))
+
+    def _array(self, places: dict[int, int]) -> int | None:
+        """The first of the arrays of these places in which any of the values stands."""
+        if not places:
+            return None
+        if self._elements is None:
+            self._elements = {}
+            for value in self.listed:
+                for array, index in value.places:
+                    self._elements.setdefault(array, {}).setdefault(index, []).append(value)
+        return next((array for array in places if array in self._elements), None)
+
+    def _inside(self, array: int, places: dict[int, int]) -> list[Value]:
+        return (self._elements or {})[array].get(places[array], [])
+
+
+def _fits(value: Value, places: dict[int, int]) -> bool:
+    """True of a value that stands in no other element of an array than these places."""
+    return all(places.get(array, index) == index for array, index in value.places)
 
 
 _NONE = _Values([])
@@ -220,7 +236,7 @@ def _steps(
 ) -> Iterator[tuple[Key, _State, dict[int, int]]]:
     """The ways on from a state: (the test passed, the state behind it, the places in arrays from then on)."""
     for path, then in state.absent.items():
-        if next(found.get(path, _NONE).beside(places), None) is None:
+        if found.get(path, _NONE).are_absent(places):
             yield _ABSENT, then, places
     for path, tests in state.fields.items():
         for value, now in found.get(path, _NONE).beside(places):

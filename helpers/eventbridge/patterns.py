@@ -7,7 +7,7 @@ https://github.com/aws/event-ruler (2.0.1), the engine that EventBridge runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -35,6 +35,7 @@ MAX_PATTERN = 4_096  # characters; botocore, EventPattern of PutRule
 MAX_ALTERNATIVES = (
     1_000  # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html, $or
 )
+MAX_FIELDS = 256  # of one alternative; event-ruler's GenericMachine
 MAX_COMPLEXITY = 10  # event-ruler's README; AWS was seen to accept 7 and to refuse 11
 RESERVED = frozenset(
     "exactly equals-ignore-case prefix suffix anything-but exists wildcard numeric cidr html = < <= > >= regex not-wildcard "
@@ -43,6 +44,7 @@ RESERVED = frozenset(
 )
 TOO_COMPLEX = "Rule is too complex - try using fewer wildcard characters or fewer repeating character sequences after a wildcard character"
 _NESTED = ("equals-ignore-case", "prefix", "suffix", "wildcard")
+_NEWER = ("prefix", "suffix", "wildcard")  # the engine that takes `$or` for a field knows the first two with one string only
 _SIMPLE = {  # the operators over one string, and what AWS says of another value
     "exactly": ("exact", "exact match pattern must be a string"),
     "prefix": ("prefix", "prefix match pattern must be a string"),
@@ -152,10 +154,24 @@ def parse(pattern: str | bytes | Mapping[str, Any], *, limits: bool = True) -> P
 
 @lru_cache(maxsize=256)
 def _is_too_complex(text: str) -> bool:
-    fields = [tests for rule in _parse(text).alternatives for tests in rule.values()]
-    return any(
-        complexity([test.value for test in tests if test.kind == "wildcard"]) > MAX_COMPLEXITY for tests in fields
-    )
+    """True where the wildcards that one machine holds are too many: those of a field, and of every alternative that has the
+    same tests before it."""
+    machines: dict[Any, dict[Test, None]] = {}
+    for rule in _parse(text).alternatives:
+        before: tuple[Any, ...] = ()
+        for path in sorted(rule):
+            machines.setdefault((path, before), {}).update(dict.fromkeys(rule[path]))
+            before = (*before, path, rule[path])
+    return any(complexity(wildcards(tests)) > MAX_COMPLEXITY for tests in machines.values())
+
+
+def wildcards(tests: Iterable[Test]) -> list[tuple[str, ...]]:
+    """The wildcards of each test that has any: one, or those of an anything-but."""
+    return [
+        (test.value,) if test.kind == "wildcard" else test.value
+        for test in tests
+        if test.kind in ("wildcard", "anything-but-wildcard")
+    ]
 
 
 def as_text(pattern: str | bytes | Mapping[str, Any]) -> str:
@@ -185,14 +201,17 @@ def _parse(text: str) -> Pattern:
             "Split it into several rules.",
         )
     try:
-        return _Parser(text).pattern()
+        parsed = _Parser(text).pattern()
     except _Refused as refused:
         try:
-            return replace(_Parser(text, with_or=False).pattern(), or_fault=str(refused))
+            parsed = replace(_Parser(text, with_or=False).pattern(), or_fault=str(refused))
         except _Refused:
             corrected = _corrected(text)
             remedy = f"Write {_json(corrected)}" if corrected is not None else ""
             raise InvalidPattern(str(refused), remedy, corrected=corrected) from None
+    if (fields := max(map(len, parsed.alternatives))) > MAX_FIELDS:
+        raise InvalidPattern(f"The pattern tests {fields} fields; AWS's engine takes {MAX_FIELDS}.", "Split it into several rules.")
+    return parsed
 
 
 def _corrected(text: str) -> Any:
@@ -222,7 +241,8 @@ class _Frame:
 
 
 class _Parser:
-    """One reading of a pattern. Without `with_or`, `$or` is a field like any other: how the engine reads what it else refuses."""
+    """One reading of a pattern. Without `with_or`, `$or` is a field like any other: how the engine's older compiler reads what
+    its newer one refuses."""
 
     def __init__(self, text: str, with_or: bool = True) -> None:
         self.text, self.tokens, self.with_or = text, Tokens(text), with_or
@@ -368,6 +388,7 @@ class _Parser:
             nested = self.tokens.text
             self._need(nested in _NESTED, f"Unsupported anything-but pattern: {nested}")
             token = self.tokens.advance()
+            self._need(self.with_or or nested not in _NEWER or (token == STRING and nested != "wildcard"), f"Unsupported anything-but pattern: {nested}")
         self._need(
             token in (ARRAY, STRING, NUMBER), "Value of anything-but must be an array or single string/number value."
         )
@@ -443,7 +464,7 @@ class _Parser:
     def _comparable(self, literal: str) -> float:
         value = values.number(literal)
         if value is None:
-            raise _Refused(f"Cannot compare number : {literal}")
+            raise _Refused("value exceeds limits" if values.exceeds(literal) else f"Cannot compare number : {literal}")
         return value
 
     def _closed(self, test: Test, message: str = "Only one key allowed in match expression") -> Test:

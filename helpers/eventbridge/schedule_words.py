@@ -34,7 +34,7 @@ def _time_words(minutes: Sequence[int], hours: Sequence[int]) -> str:
         return f"at minute {_runs(minutes, str)} of {'every hour' if _is_all(hours, HOURS) else _hour_words(hours)}"
     often = "every minute" if every == 1 else f"every {every} minutes"
     if _is_all(hours, HOURS):
-        return often
+        return often if minutes[0] == 0 else f"{often} from minute {minutes[0]} of each hour on"
     return f"{often} {_list([f'from {first:02}:{minutes[0]:02} to {last:02}:{minutes[-1]:02}' for first, last in spans])}"
 
 
@@ -75,10 +75,11 @@ def _is_all(values: Sequence[int], field: Field) -> bool:
 
 
 def _step(values: Sequence[int], field: Field) -> int:
-    """The even step that fills the field from its first value on and goes on over its end; 0 where there is none."""
+    """The even step that fills the field from a value below it on and goes on over its end; 0 where there is none."""
     size = field.high - field.low + 1
     step = size // len(values) if len(values) > 1 else 0
-    return step if step and tuple(values) == tuple(range(values[0], field.high + 1, step)) and size % step == 0 else 0
+    even = step and values[0] - field.low < step and size % step == 0
+    return step if even and tuple(values) == tuple(range(values[0], field.high + 1, step)) else 0
 
 
 def _spans(values: Sequence[int]) -> list[tuple[int, int]]:

@@ -115,12 +115,16 @@ def _zone(timezone: str) -> datetime.tzinfo:
 def _firings(expression: str, after: datetime.datetime, timezone: str) -> Iterator[Firing]:
     """The schedule's firings after a time, those skipped among them."""
     schedule, zone = _parse(expression), _zone(timezone)
-    after = after.replace(tzinfo=zone) if after.tzinfo is None else after.astimezone(zone)
+    try:
+        after = after.replace(tzinfo=zone) if after.tzinfo is None else after.astimezone(zone)
+        moment = after.astimezone(datetime.UTC)
+    except OverflowError as error:
+        raise InvalidSchedule(f"{after} is at an end of the calendar.", "Give a time between the years 2 and 9998.") from error
     if isinstance(schedule, datetime.timedelta):
         return _rate_firings(schedule, after)
     times = schedule.times(after) if isinstance(schedule, Cron) else iter((schedule,))
     firings = (_on_the_clock(time.replace(tzinfo=zone)) for time in times)
-    return (one for one in firings if one.time.astimezone(datetime.UTC) > after.astimezone(datetime.UTC))
+    return (one for one in firings if one.time.astimezone(datetime.UTC) > moment)
 
 
 def _rate_firings(interval: datetime.timedelta, after: datetime.datetime) -> Iterator[Firing]:

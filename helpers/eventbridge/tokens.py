@@ -8,11 +8,13 @@ is therefore found before or after a fault of the pattern, whichever comes first
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 MAX_DEPTH = 1_000  # Jackson's StreamReadConstraints, as are the next two
 MAX_NUMBER = 1_000  # characters
 MAX_NAME = 50_000  # characters
+MAX_TOKEN = 256  # characters of a word that a message quotes
 SHOWN = 500  # characters of the source that a message quotes
 
 OBJECT, END_OBJECT, ARRAY, END_ARRAY = "{", "}", "[", "]"
@@ -106,9 +108,7 @@ class Tokens:
 
     def _close(self, char: str) -> str:
         if not self._open:
-            raise BadJson(
-                f"Unexpected close marker '{char}': expected '{']' if char == '}' else '}'}' (for root starting at {self._place(-1)})"
-            )
+            raise BadJson(f"Unexpected close marker '{char}': no open {_TYPES[OBJECT if char == END_OBJECT else ARRAY]} to close")
         last = self._open[-1]
         if _CLOSES[last.kind] != char:
             wanted = f"expected '{_CLOSES[last.kind]}' (for {_TYPES[last.kind]} starting at {self._place(last.start)})"
@@ -227,14 +227,25 @@ class Tokens:
         char = self.source[at]
         if char == ".":
             raise BadJson(f"Unexpected character ('.' (code 46)): expected a valid value {_EXPECTED}")
-        for word in ("INF", "Infinity"):
-            if self._is_word(word, at):
-                raise BadJson(f"Non-standard token '-{word}': {_OPTION.format('ALLOW_NON_NUMERIC_NUMBERS')}")
-            if self.source.startswith(word, at):
-                raise BadJson(f"Unrecognized token '-{self._identifier(at)}': was expecting {_EXPECTED}")
         if not ("0" <= char <= "9"):
+            char = self._infinity(at, "-")
             follow = "expected digit (0-9) to follow minus sign, for valid numeric value"
             raise BadJson(f"Unexpected character ({_described(char)}) in numeric value: {follow}")
+
+    def _infinity(self, at: int, sign: str) -> str:
+        """The character behind a sign that a message names: of an `I`, the one behind it. Raise where it begins INF or Infinity."""
+        char = self.source[at]
+        if char != "I":
+            return char
+        if at + 1 >= len(self.source):
+            raise BadJson("Unexpected end-of-input in a Number value")
+        char = self.source[at + 1]
+        for word in ("INF", "Infinity"):
+            if char == word[1] and self._is_word(word, at):
+                raise BadJson(f"Non-standard token '{sign}{word}': {_OPTION.format('ALLOW_NON_NUMERIC_NUMBERS')}")
+            if char == word[1]:
+                raise BadJson(f"Unrecognized token '{self._identifier(at, sign)}': was expecting {_EXPECTED}")
+        return char
 
     def _odd_value(self, char: str) -> str:
         """The message for a character that starts no JSON value."""
@@ -244,17 +255,20 @@ class Tokens:
         if char == "+":
             if self.at + 1 >= len(self.source):
                 return "Unexpected end-of-input in a Number value"
+            self._infinity(self.at + 1, "+")
             plus = _OPTION.format("ALLOW_LEADING_PLUS_SIGN_FOR_NUMBERS")
             return f"Unexpected character ('+' (code 43)) in numeric value: JSON spec does not allow numbers to have plus signs: {plus}"
-        if (char == "$" or char.isidentifier()) and ord(char) <= 0xFFFF:
+        if _is_identifier(char, first=True):
             return f"Unrecognized token '{self._identifier(self.at)}': was expecting {_EXPECTED}"
         return f"Unexpected character ({_described(char)}): expected a valid value {_EXPECTED}"
 
-    def _identifier(self, at: int) -> str:
+    def _identifier(self, at: int, sign: str = "") -> str:
+        """The word that stands there, as a message quotes it."""
         end = at
-        while end < len(self.source) and _is_identifier(self.source[end]):
+        while end < len(self.source) and end - at <= MAX_TOKEN and _is_identifier(self.source[end]):
             end += 1
-        return self.source[at:end]
+        word = sign + self.source[at:end]
+        return word if len(word) < MAX_TOKEN else f"{word[:MAX_TOKEN]}..."
 
     def _string(self, what: str, at_end: str) -> str:
         """The rest of a string, whose opening quote has been read."""
@@ -314,11 +328,11 @@ class Tokens:
 
     def _place(self, at: int) -> str:
         """The place of a character as Jackson writes it, counted in UTF-16 units."""
-        before = self.source[: max(at, 0)].replace("\r\n", "\n").replace("\r", "\n")
-        line, column = before.count("\n") + 1, _units(before[before.rfind("\n") + 1 :]) + (at >= 0)
+        before = self.source[:at].replace("\r\n", "\n").replace("\r", "\n")
+        line, column = before.count("\n") + 1, _units(before[before.rfind("\n") + 1 :]) + 1
         total = _units(self.source)
         shown = "".join(
-            f"\\u{ord(char):04x}" if _is_control(char) and char not in "\r\n" else char for char in self.source[:SHOWN]
+            f"\\u{ord(char):04X}" if _is_control(char) and char not in "\r\n" else char for char in _first_units(self.source, SHOWN)
         )
         rest = f"[truncated {total - SHOWN} chars]" if total > SHOWN else ""
         return f'[Source: (String)"{shown}"{rest}; line: {line}, column: {column}]'
@@ -332,12 +346,22 @@ def _units(text: str) -> int:
     return len(text) + sum(char > "\uffff" for char in text)
 
 
-def _is_identifier(char: str) -> bool:
-    """True of what Java lets stand within a name: some control characters too."""
-    return (
-        char == "$"
-        or ("a" + char).isidentifier()
-        or (_is_control(char) and not ("\t" <= char <= "\r" or "\x1c" <= char <= "\x1f"))
+def _first_units(text: str, count: int) -> str:
+    """As much of a text as Java counts for so many characters: half of the last one, where that is a pair."""
+    head = text[:count]
+    return head if _units(head) == len(head) else head.encode("utf-16-le", "surrogatepass")[: 2 * count].decode("utf-16-le", "surrogatepass")
+
+
+def _is_identifier(char: str, first: bool = False) -> bool:
+    """True of what Java lets stand within a name, or at its start: letters, currencies and connectors; within it also digits,
+    marks and some control characters. Java reads UTF-16 units, so no character beyond the basic plane is one."""
+    if char > "\uffff":
+        return False
+    kind = unicodedata.category(char)
+    if kind[0] == "L" or kind in ("Nl", "Sc", "Pc"):
+        return True
+    return not first and (
+        kind in ("Nd", "Mn", "Mc", "Cf") or (_is_control(char) and not ("\t" <= char <= "\r" or "\x1c" <= char <= "\x1f"))
     )
 
 

@@ -111,6 +111,11 @@ def target_input(
         what = f"Only one of Input, InputPath, or InputTransformer must be provided for target {target['Id']}."
         raise InvalidTemplate(what, "Keep the one that you need.")
     if "Input" in target:
+        try:
+            load_json(target["Input"])
+        except ValueError as error:
+            what = f"Input for target {target['Id']} is not a valid JSON text."
+            raise InvalidTemplate(what, f"Write JSON, a text in quotes ({error}).") from error
         return target["Input"]
     if "InputTransformer" in target:
         transformer = target["InputTransformer"]

@@ -13,16 +13,25 @@ from decimal import Decimal
 _IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
 _IPV6 = re.compile(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*")
 _MASK = re.compile(r"[+-]?\d+")
+_POWER = re.compile(r"-?[0-9]+(?:\.([0-9]+))?[eE]([+-]?[0-9]+)")
 
 
 def number(literal: str) -> float | None:
     """The number of a JSON literal, or None where a double does not hold exactly that number (a long id, `1e400`)."""
+    if exceeds(literal):
+        return None
     value = float(literal) + 0.0  # no negative zero
     if value in (float("inf"), float("-inf")):
         return None
     if value == 0:
         return value if not re.search("[1-9]", re.split("[eE]", literal)[0]) else None
     return value if Decimal(_written(value)) == Decimal(literal) else None
+
+
+def exceeds(literal: str) -> bool:
+    """True of a number whose power of ten is beyond 32 bits, which the engine's parser refuses, a zero as well."""
+    found = _POWER.fullmatch(literal)
+    return found is not None and not -(2**31) < int(found[2]) - len(found[1] or "") < 2**31
 
 
 def _written(value: float) -> str:

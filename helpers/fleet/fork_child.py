@@ -20,17 +20,18 @@ INLINE = "module://matplotlib_inline.backend_inline"
 def be_a_kernel(request: Request) -> None:
     """Be the kernel that was asked for, and end the process when it was shut down."""
     server = os.getppid()
-    os.setsid()  # a group of its own, so that a signal reaches what the notebook has started
-    _take(request)
+    take_over(request)
     _be_random()
     _draw_inline()
     app = _app(request.argv, server)
     app.start()
-    _end(app)
+    atexit.unregister(app.close)  # closing ipykernel's sockets in order sometimes waits for seconds for one that another thread still holds
+    end(0)
 
 
-def _take(request: Request) -> None:
-    """The standard files, environment, folder and time zone of the one who asks."""
+def take_over(request: Request) -> None:
+    """A process group of its own; the standard files, environment, folder and time zone of the one who asks."""
+    os.setsid()  # so that a signal reaches what the process has started
     for number, file in enumerate(request.files):
         os.dup2(file, number)
         os.close(file)
@@ -70,16 +71,11 @@ def _app(argv: list[str], server: int) -> Any:
     return app
 
 
-def _end(app: Any) -> None:
-    """End as Python does, threads first and then exit handlers, but leave memory and sockets to the system.
-
-    Freeing the memory would copy it first, and closing ipykernel's sockets in order sometimes waits for seconds
-    for one that another thread still holds.
-    """
-    atexit.unregister(app.close)
+def end(code: int) -> None:
+    """End as Python does, threads first and then exit handlers, but leave memory to the system: to free it would copy it first."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    os._exit(0)
+    os._exit(code)

@@ -226,19 +226,28 @@ def main(path: str, idle_s: float | None = None) -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # else NumPy starts threads
     from helpers.fleet import preload
 
-    names = preload.load()
+    request = serve(path, preload.load(), before, idle_s)
+    from helpers.fleet import fork_child
+
+    fork_child.be_a_kernel(request)
+
+
+def serve(path: str, names: tuple[str, ...], environment: dict[str, str], idle_s: float | None = None) -> Request:
+    """Listen until the end, which ends the process; returns in forked processes alone, with what each has to become.
+
+    `names` are the modules that were imported, `environment` is what this process began with. Without `idle_s` the
+    server ends when its standard input does.
+    """
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     os.chmod(path, 0o600)
     listener.listen(128)
     print("ready", flush=True)
     lifeline = None if idle_s else 0
-    request = Server(listener, names, before, lifeline=lifeline, idle_s=idle_s).serve()
+    request = Server(listener, names, environment, lifeline=lifeline, idle_s=idle_s).serve()
     if request is None:
         os.unlink(path)
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(path))  # a client that was killed leaves its folder, which holds nothing else
         os._exit(0)  # nothing that the imports want to say at the end is the server's
-    from helpers.fleet import fork_child
-
-    fork_child.be_a_kernel(request)
+    return request

@@ -14,9 +14,9 @@ import time
 STARTUP = 120.0  # seconds that the imports may take, on a busy machine
 
 
-def start_server(path: str, *, lifeline: bool, idle_s: float | None = None) -> subprocess.Popen:
-    """Start a fork server on the socket `path` and wait until it is ready. Raises `OSError` with what it said last."""
-    code = f"from helpers.fleet.fork_server import main; main({path!r}, {idle_s!r})"
+def start_server(path: str, *, lifeline: bool, idle_s: float | None = None, module: str = "helpers.fleet.fork_server") -> subprocess.Popen:
+    """Start a fork server, the `main` of a module, on the socket `path`; wait until it is ready. Raises `OSError` with what it said last."""
+    code = f"from {module} import main; main({path!r}, {idle_s!r})"
     with tempfile.TemporaryFile("w+") as told:
         server = subprocess.Popen(
             [sys.executable, "-c", code],

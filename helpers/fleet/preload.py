@@ -11,7 +11,7 @@ MODULES = (
     "numpy", "pandas", "matplotlib", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib.dates", "boto3", "botocore.session",
     "botocore.httpsession", "botocore.signers", "botocore.regions", "botocore.waiter", "botocore.paginate", "msgspec", "jinja2", "IPython.display",
     "ipykernel.ipkernel", "ipykernel.kernelapp", "ipykernel.zmqshell", "ipykernel.heartbeat", "ipykernel.iostream", "IPython.core.completer",
-    "helpers.aws", "helpers.runbook.engine", "helpers.runbook.report", "helpers.runbook.timeline",
+    "helpers.aws.session", "helpers.aws.waiting", "helpers.runbook.engine", "helpers.runbook.undo", "helpers.runbook.report", "helpers.runbook.timeline",
 )  # fmt: skip
 # It connects itself to the shell that runs when it is imported, which a fork server has not.
 LATER = "matplotlib_inline.backend_inline"
@@ -45,7 +45,9 @@ def share_models() -> None:
     from botocore.exceptions import DataNotFoundError
     from botocore.loaders import Loader
 
-    shared = Loader()
+    from helpers.aws.models import PlainFiles
+
+    shared = Loader(file_loader=PlainFiles())
     for service in SERVICES:
         for kind in MODELS:
             try:

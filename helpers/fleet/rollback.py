@@ -18,7 +18,7 @@ from helpers.fleet.record import Record
 from helpers.fleet.targets import Target
 from helpers.runbook import store
 from helpers.runbook.journal import Journal
-from helpers.runbook.rollback import Undo, undos
+from helpers.runbook.undo import Undo, undos
 
 APPLY, ROLLED_BACK = "apply", "rolled back"
 

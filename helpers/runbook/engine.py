@@ -52,13 +52,17 @@ def start(runbook: str, namespace: dict[str, Any]) -> Run:
     """Begin, or with a known `run_id` resume, a run of `runbook` with the parameters found in `namespace`.
 
     In a notebook: `run = runbook.start("redis_upgrade", globals())`. Raises `ParameterError` for a wrong
-    parameter and `RunbookError` where the account is not the expected one.
+    parameter and `RunbookError` where the account is not the expected one, or a roll back of the run was cut short.
     """
     declared = parameters.load(parameters.find(runbook))
     values = parameters.check_values(declared, {p.name: namespace[p.name] for p in declared if p.name in namespace})
     run = Run(runbook, values)
     _end_earlier_run()
     run._open()
+    if half := run.journal.half_undone():
+        refused = RunbookError(f"The roll back of run {run.id} was cut short while it took {half} back.", f"End it first: `runbook rollback {run.id}`. Then the run can be resumed.")
+        run._end("failed", str(refused))
+        raise refused
     global _current
     _current = run
     return run

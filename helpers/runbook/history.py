@@ -14,6 +14,7 @@ from helpers.runbook import store
 from helpers.runbook.journal import Journal
 
 CUT_SHORT = "cut short"  # it says running, and its process has gone
+EFFECTS = {"done": "effect done", "undoing": "taking back", "undone": "effect undone", "kept": "not taken back"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def past(directory: Path) -> Past:
     """What one run is in a list. Raises `RunbookError` where there is none in the folder, or its files are damaged."""
     known = _json(directory / "run.json")
     if known is None:
-        raise RunbookError(f"There is no run {directory.name} in {store.name() if store.shared_with(directory) else directory.parent}.", "`runbook runs` lists them.")
+        raise store.missing(directory)
     result = _json(directory / "result.json") or {}
     started = Journal(directory / "journal.jsonl", read_only=True).of_type("started")
     status = result.get("status", "unknown")
@@ -101,8 +102,8 @@ def _of_entry(entry: dict[str, Any]) -> Iterator[Moment]:
         yield Moment(at, f"step {entry['status']}", f"{entry['step']} ({entry['duration_s']:.1f} s){': ' if entry['error'] else ''}{entry['error']}")
     elif kind == "intent":
         yield Moment(at, "effect again, in doubt" if entry.get("again") else "effect", entry["key"])
-    elif kind in {"done", "undone"}:
-        yield Moment(at, {"done": "effect done", "undone": "effect undone"}[kind], entry["key"])
+    elif kind in EFFECTS:
+        yield Moment(at, EFFECTS[kind], entry["key"])
     elif kind == "gate":
         yield Moment(at, f"gate {entry['gate']}", f"{entry['resource']}: {entry['by']}")
     elif kind == "ended":

@@ -19,7 +19,7 @@ from helpers.runbook import store
 from helpers.runbook.redact import redact_data
 
 CAN_WAIT = {"step", "card", "metrics"}  # a resumed run writes these again: they go to S3 with the next entry that others must know of
-BEGINS = {"started", "intent", "gate", "approved", "begin"}  # nothing follows from these before they are in S3
+BEGINS = {"started", "intent", "undoing", "gate", "approved", "begin"}  # nothing follows from these before they are in S3
 CALLS = "calls.jsonl"
 
 
@@ -83,6 +83,11 @@ class Journal:
         """The effects whose intent has neither a result nor an undo."""
         keys = dict.fromkeys(entry["key"] for entry in self.entries if entry["type"] == "intent")
         return [key for key in keys if self.last(key)["type"] == "intent"]
+
+    def half_undone(self) -> str:
+        """The effect whose undo was cut short, by a kill for example, so that it is neither done nor undone; empty where there is none."""
+        undos = [entry for entry in self.entries if entry["type"] in {"undoing", "undone", "kept"}]
+        return undos[-1]["key"] if undos and undos[-1]["type"] == "undoing" else ""
 
     def of_type(self, type: str) -> list[dict[str, Any]]:
         """The entries of one type, oldest first."""

@@ -44,12 +44,6 @@ def shared() -> SharedStore | None:
     return opened(configured)
 
 
-def name() -> str:
-    """Where the runs are, in words for people."""
-    place = shared()
-    return place.address if place else str(runs_directory())
-
-
 def run_directory(run_id: str, *, members: bool = False) -> Path:
     """The folder of a run, with what is in S3 now; `members`: and those of the runs of a fleet."""
     place = shared()
@@ -175,6 +169,12 @@ def line_of(entry: Any) -> str:
 def read_json(path: Path) -> Any:
     """The JSON in `path`, or None where there is no such file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def missing(directory: Path) -> RunbookError:
+    """The error that a run's folder holds no run."""
+    place = shared_with(directory)
+    return RunbookError(f"There is no run {directory.name} in {place.address if place else directory.parent}.", "`runbook runs` lists them.")
 
 
 def newest_results(runbook: str, mode: str, parameter: str) -> list[dict[str, Any]]:

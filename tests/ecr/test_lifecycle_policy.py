@@ -34,6 +34,8 @@ def faults(document: Any) -> str:
         ("{", "no JSON: .* in line 1"),
         ("[]", "It is a list where an object"),
         ("null", "It is null"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"rules": ' + "1" * 5_000 + "}", "more digits than can be read"),
         ({}, "`rules` must be a list"),
         ({"rules": []}, "at least one rule"),
         ({"rules": [RULE], "version": 1}, "a key that ECR does not know: 'version'"),

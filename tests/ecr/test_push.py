@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import pytest
 
 from helpers.aws import RunbookError, calls, connect
 from helpers.ecr import layers, parts
+from helpers.ecr.content import Blob
 from helpers.ecr.login import PUBLIC, Login
 from helpers.ecr.push import push
 from helpers.ecr.push_plan import MOUNT, THERE, UPLOAD
@@ -244,6 +246,18 @@ def test_a_large_layer_that_changed_on_disk_is_not_completed(account: Account, t
     image = open_image(str(tmp_path / "oci"))
     Path(image.blobs[1].path).write_bytes(b"c" * 6 * MIB)
     refused(account, tmp_path / "oci", "is not what the manifest names: its digest is sha256:")
+
+
+@pytest.mark.parametrize("whole", [MIB, 100 * MIB])
+def test_a_layer_that_changed_on_its_way_is_refused_by_the_registry_and_told_so(account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: int) -> None:
+    monkeypatch.setattr(layers, "WHOLE", whole)
+    making.image(tmp_path / "oci", b"a" * 6 * MIB)
+    opened, spoiled = Blob.open, [io.BytesIO(b"c" * 6 * MIB)]
+    # What is sent is not what lies on the disk; what is read after the refusal is.
+    monkeypatch.setattr(Blob, "open", lambda blob: spoiled.pop() if spoiled and blob.size == 6 * MIB else opened(blob))
+    told = refused(account, tmp_path / "oci", "A layer arrived with another digest than the manifest names")
+    assert "or on its way" in told.remedy
+    assert account.digests() == set()
 
 
 def test_a_missing_repository_is_told_before_anything_is_sent(account: Account, tmp_path: Path) -> None:

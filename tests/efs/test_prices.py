@@ -123,7 +123,7 @@ def with_pricing(monkeypatch, answer):
     stub.activate()
     session = boto3.Session(region_name="eu-west-1")
     monkeypatch.setattr(session, "client", lambda *_, **__: client)
-    return Aws(session, "111122223333", "", "eu-west-1", "arn")
+    return Aws(session, "111122223333", "eu-west-1", "arn")
 
 
 def test_the_pricing_api_goes_first_and_says_what_the_table_filled_in(monkeypatch):

@@ -62,17 +62,32 @@ def test_work_waits_until_there_is_throughput_for_it():
 def test_the_amount_is_the_smallest_that_keeps_the_queue_short():
     hours = np.full(HOURS, 5.0)
     hours[100:103] = 20
-    assert enough_mibps(usage(hours), tolerated_minutes=0) == 20
+    assert enough_mibps(usage(hours), "us-east-1", tolerated_minutes=0) == 20
     # 45 MiB/s-hours too much wait until the rate has made up for them.
-    allowed = enough_mibps(usage(hours), tolerated_minutes=24 * 60)
+    allowed = enough_mibps(usage(hours), "us-east-1", tolerated_minutes=24 * 60)
     assert 5 < allowed < 20
-    assert enough_mibps(usage(0)) == 1
+    assert enough_mibps(usage(0), "us-east-1") == 1
 
 
 def test_more_than_can_be_provisioned_leaves_elastic():
     advice = recommend(usage(4000), PRICES)
     assert advice.best.mode == "elastic"
-    assert advice.options[1].note == "More than 3,414 MiB/s would be needed."
+    assert advice.options[1].note == "More than the 3,414 MiB/s of us-east-1 would be needed."
+
+
+def test_a_region_that_provisions_less_is_not_advised_more():
+    tokyo = table_prices("ap-northeast-1")
+    advice = recommend(usage(1200, size=20 * TIB), tokyo)
+    assert (advice.options[1].mibps, advice.options[1].note) == (1024, "More than the 1,024 MiB/s of ap-northeast-1 would be needed.")
+    assert advice.options[0].note.endswith("above what EFS serves in ap-northeast-1: 3 GiB/s of reads, 1 of writes")
+    assert (advice.best.mode, advice.best.stall_minutes) == ("elastic", 0)
+    assert recommend(usage(1200, size=20 * TIB), PRICES).options[1].mibps == 1200
+
+
+def test_what_no_mode_serves_asks_for_more_file_systems():
+    advice = recommend(usage(6000), PRICES)
+    assert advice.best.stall_minutes > 40_000
+    assert advice.reasons[0].startswith("No mode serves this in us-east-1") and "several file systems" in advice.reasons[0]
 
 
 def test_throttled_hours_size_nothing():

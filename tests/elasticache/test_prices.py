@@ -43,7 +43,7 @@ class Session:
 def asked():
     client = boto3.client("pricing", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
     with Stubber(client) as stub:
-        yield Aws(Session(client), "1", "", "ap-northeast-1", "me"), stub
+        yield Aws(Session(client), "1", "ap-northeast-1", "me"), stub
 
 
 def test_node_hours_are_read_by_engine_and_other_lines_are_left_out():

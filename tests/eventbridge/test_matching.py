@@ -73,6 +73,16 @@ def test_any_value_of_a_repeated_key_matches_and_a_dotted_key_is_a_nested_one() 
     assert matches({"a": {"b": ["1"]}}, {"a.b": "1"}) and matches({"a.b": ["1"]}, {"a": {"b": "1"}})
 
 
+def test_a_value_beside_an_array_counts_where_its_path_has_none_in_the_element_found() -> None:
+    pattern = '{"a":{"b":[1],"c":[2]}}'
+    assert matches(pattern, '{"a":[{"b":1}],"a.c":2}')
+    assert not matches(pattern, '{"a":[{"b":1,"c":9}],"a.c":2}')
+    assert not matches(pattern, '{"a":[{"b":1},{"c":9}],"a":{"c":2}}')
+    absent = '{"a":{"b":[1],"c":[{"exists":false}]}}'
+    assert matches(absent, '{"a":[{"b":1},{"c":9}]}')
+    assert not matches(absent, '{"a":[{"b":1},{"c":9}],"a":{"c":2}}')
+
+
 def test_an_alternative_that_shares_a_value_with_an_earlier_one_loses_its_others() -> None:
     pattern = {"$or": [{"a": ["x", "y"]}, {"a": ["y", "z"]}]}
     assert [matches(pattern, {"a": value}) for value in "xyz"] == [True, True, False]

@@ -60,6 +60,25 @@ def test_or_that_is_no_alternative_is_the_name_of_a_field() -> None:
 
 
 @pytest.mark.parametrize(
+    ("nested", "taken"),
+    [('{"prefix":"x"}', True), ('{"equals-ignore-case":["x"]}', True), ('{"prefix":["x"]}', False), ('{"suffix":["x"]}', False), ('{"wildcard":"x*"}', False)],
+)  # fmt: skip
+def test_where_or_is_the_name_of_a_field_only_the_older_forms_of_anything_but_are_taken(nested: str, taken: bool) -> None:
+    pattern = '{"$or":{"a":[1]},"b":[{"anything-but":' + nested + "}]}"
+    if taken:
+        assert parse(pattern).or_fault
+    else:
+        assert refused(pattern).what == "It must be an Array followed with $or."
+
+
+@pytest.mark.parametrize("literal", ["1e99999999999", "0e99999999999", "-1.5e-2147483648"])
+def test_a_power_of_ten_beyond_32_bits_is_refused_with_the_text_of_awss_parser(literal: str) -> None:
+    assert refused('{"a":[{"numeric":["=",' + literal + "]}]}").what == "value exceeds limits"
+    assert refused('{"a":[{"anything-but":' + literal + "}]}").what == "value exceeds limits"
+    assert parse('{"a":[' + literal + "]}")
+
+
+@pytest.mark.parametrize(
     ("pattern", "corrected"),
     [
         ('{"source": "aws.amplify"}', {"source": ["aws.amplify"]}),
@@ -99,6 +118,11 @@ def test_a_pattern_over_the_limit_is_refused_with_its_length_and_a_remedy() -> N
     assert parse('{"a":["' + "x" * 4_086 + '"]}')
 
 
+def test_more_fields_than_the_engine_takes_are_refused() -> None:
+    assert parse({f"{at:x}": [1] for at in range(256)})
+    assert refused({f"{at:x}": [1] for at in range(257)}).what == "The pattern tests 257 fields; AWS's engine takes 256."
+
+
 def test_what_is_no_json_object_is_refused_with_a_sentence() -> None:
     assert "not UTF-8" in refused(b"\xff").what
     assert "cannot be written as JSON" in refused({"a": {1, 2}}).what
@@ -125,10 +149,25 @@ def test_too_many_combinations_of_or_are_refused_before_they_fill_the_memory() -
     ],
 )
 def test_complexity_counts_the_beginnings_that_one_value_can_match(wildcard: str, count: int) -> None:
-    assert complexity([wildcard]) == count
+    assert complexity([[wildcard]]) == count
+
+
+def test_wildcards_of_one_field_add_up_and_those_of_an_anything_but_share_what_they_have_in_common() -> None:
+    assert complexity([["a*bc"], ["a*bcde"]]) == 4
+    assert complexity([["*ab", "*cd", "*ef"]]) == 2
+    assert complexity([["*ab"], ["*cd"], ["*ef"]]) == 6
+    assert complexity([["x*"], ["x*"]]) == 2
 
 
 def test_a_rule_too_complex_for_aws_is_refused_with_its_text_unless_only_the_engine_is_asked() -> None:
     pattern = {"detail": {"arn": [{"wildcard": "*:*:*:*:*:event-bus/*"}]}}
     assert refused(pattern).what.startswith("Rule is too complex - try using fewer wildcard characters")
     assert parse(pattern, limits=False)
+
+
+def test_the_wildcards_of_anything_but_and_of_alternatives_over_one_field_count_too() -> None:
+    assert refused({"detail": {"arn": [{"anything-but": {"wildcard": "*:*:*:*:*:event-bus/*"}}]}}).what.startswith("Rule is too complex")
+    branches = [{"arn": [{"wildcard": f"*:*:{name}"}]} for name in ("a", "b", "c", "d")]
+    assert refused({"detail": {"$or": branches}}).what.startswith("Rule is too complex")
+    assert parse({"detail": {"$or": branches[:2]}})
+    assert parse({"$or": [{"a": [str(at)], **branch} for at, branch in enumerate(branches)]})

@@ -122,6 +122,12 @@ def test_a_time_without_a_zone_is_in_the_zone_of_the_schedule():
     )
 
 
+@pytest.mark.parametrize("expression", ["cron(0 9 * * ? *)", "rate(1 day)"])
+def test_a_time_at_an_end_of_the_calendar_is_refused(expression):
+    with pytest.raises(InvalidSchedule, match="end of the calendar"):
+        next_firings(expression, datetime.datetime(1, 1, 1), 1, "Asia/Tokyo")
+
+
 @pytest.mark.parametrize("zone", ["Europe/Nowhere", "", "../etc/passwd", "America", "/etc"])
 def test_an_unknown_time_zone_is_refused(zone):
     with pytest.raises(InvalidSchedule, match="IANA"):
@@ -139,6 +145,9 @@ def test_an_unknown_time_zone_is_refused(zone):
         ("cron(0 9 15W 1,7 ? *)", "at 09:00 on the Monday to Friday nearest to day 15 of the month, in January and July (UTC)"),
         ("cron(30 4 ? 2 2#5 *)", "at 04:30 on the fifth Monday of the month, in February (UTC)"),
         ("cron(5 */2 * * ? *)", "at minute 5 of every 2 hours from 00 every day (UTC)"),
+        ("cron(10/20 * * * ? *)", "every 20 minutes from minute 10 of each hour on (UTC)"),
+        ("cron(10/20 8-9 * * ? *)", "every 20 minutes from 08:10 to 09:50 (UTC)"),
+        ("cron(1/1 * * * ? *)", "at minute 1 to 59 of every hour every day (UTC)"),
         ("rate(1 hour)", "every hour"),
         ("rate(7 days)", "every 7 days (of 24 hours each, whatever the clocks do)"),
         ("at(2027-01-31T09:00:00)", "once, on 2027-01-31 at 09:00:00 (UTC; EventBridge Scheduler only)"),

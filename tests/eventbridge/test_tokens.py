@@ -51,6 +51,34 @@ def test_tokens_keep_literals_and_unescape_strings() -> None:
             '{"a":tru}',
             "Unrecognized token 'tru': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')",
         ),
+        ("]", "Unexpected close marker ']': no open Array to close"),
+        ("{}}", "Unexpected close marker '}': no open Object to close"),
+        ("[-I", "Unexpected end-of-input in a Number value"),
+        (
+            "[-I1",
+            "Unexpected character ('1' (code 49)) in numeric value: expected digit (0-9) to follow minus sign, for valid numeric value",
+        ),
+        (
+            "[-Inf]",
+            "Unrecognized token '-Inf': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')",
+        ),
+        ("[+INF]", "Non-standard token '+INF': enable `JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS` to allow"),
+        (
+            '{"\x7f":5]',
+            "Unexpected close marker ']': expected '}' (for Object starting at [Source: (String)\"{\"\\u007F\":5]\"; line: 1, column: 1])",
+        ),
+        (
+            "[" + "x" * 300 + "]",
+            f"Unrecognized token '{'x' * 256}...': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')",
+        ),
+        (
+            '{"a":€5}',
+            "Unrecognized token '€5': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')",
+        ),
+        (
+            '{"a":tru𝐞}',
+            "Unrecognized token 'tru': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')",
+        ),
         ('{"a":01}', "Invalid numeric value: Leading zeroes not allowed"),
         ('{"a":1.}', "Unexpected character ('}' (code 125)) in numeric value: Decimal point not followed by a digit"),
         ('{"a":1e', "Unexpected end-of-inputexpected a digit for number exponent"),
@@ -107,5 +135,7 @@ def test_a_string_behind_a_name_is_read_only_when_asked_for_and_a_number_along_w
 
 
 def test_a_long_source_is_quoted_in_part() -> None:
+    with pytest.raises(BadJson, match=r"😀x{494}\":\"\[truncated 2 chars\]; line: 1, column: 1"):
+        read('{"😀' + "x" * 494 + '":1]')
     with pytest.raises(BadJson, match=r"\[truncated 105 chars\]; line: 1, column: 1"):
         read('{"a":"' + "x" * 598 + '"')

@@ -214,6 +214,11 @@ def test_two_kinds_of_input_are_refused_with_the_message_of_aws():
         target_input({"Id": "t", "Input": "{}", "InputPath": "$"}, EVENT, **RULE)
 
 
+def test_an_input_that_is_no_json_is_refused_as_put_targets_refuses_it() -> None:
+    with pytest.raises(InvalidTemplate, match="^Input for target t is not a valid JSON text\\. Remedy: Write JSON"):
+        target_input({"Id": "t", "Input": "hello"}, EVENT, **RULE)
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -30,6 +30,10 @@ def test_the_bytes_of_numbers_sort_as_the_numbers(one: float, other: float) -> N
         ("1E-325", None),
         ("5e-324", None),
         ("4.9e-324", 5e-324),
+        ("0e2147483647", 0.0),
+        ("0e2147483648", None),
+        ("0.0e-2147483647", None),
+        ("1e99999999999", None),
     ],
 )
 def test_a_literal_is_a_number_where_a_double_holds_exactly_that(literal: str, number: float | None) -> None:

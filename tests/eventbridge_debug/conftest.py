@@ -17,6 +17,7 @@ import pytest
 from helpers.eventbridge import leftovers
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
+from tests import commands
 
 RULE = "amplify-to-slack"
 
@@ -40,9 +41,7 @@ class House:
         return [sys.executable, "-m", "helpers.cli", *arguments]
 
     def runbook(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=150
-        )
+        return commands.run(arguments, self.environment)
 
     def arguments(self, run_id: str, *more: str, mode: str = "apply", approve: str = "correct") -> list[str]:
         return ["run", "eventbridge_debug", "--mode", mode, "--run-id", run_id, "--approve", approve, *more]

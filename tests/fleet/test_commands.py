@@ -96,7 +96,7 @@ def test_ctrl_c_ends_a_fleet_cleanly_and_resume_goes_on(tiny, fleet_file, runboo
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=110)
     finally:
         process.kill()
     assert process.returncode == 4 and "1 planned, 1 interrupted, 1 not run" in out and "--resume f1" in err

@@ -23,7 +23,7 @@ from pathlib import Path
 from helpers.aws import act, effect
 from helpers.aws.session import Aws
 from helpers.runbook import engine
-engine.amazon.connect = lambda **_: Aws(None, "012345678901", "", "eu-west-1", "arn:aws:iam::012345678901:user/me")
+engine.amazon.connect = lambda **_: Aws(None, "012345678901", "eu-west-1", "arn:aws:iam::012345678901:user/me")
 
 def append(line):
     with open(Path(house) / "ledger", "a") as ledger:

@@ -17,6 +17,7 @@ import pytest
 
 from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal import scenario
+from tests import commands
 
 KEYS = 3000
 RATE = 150  # writes a second: three houses at once are many for two cores
@@ -42,7 +43,7 @@ class House:
         return [sys.executable, "-m", "helpers.cli", *arguments]
 
     def runbook(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=150)
+        return commands.run(arguments, self.environment)
 
     def apply(self, run_id: str, *arguments: str, approve: str = "in_place,switch,delete") -> subprocess.CompletedProcess[str]:
         return self.runbook("run", "redis_upgrade", "--mode", "apply", "--run-id", run_id, "--approve", approve, "-p", "quiet_seconds=1", *arguments)

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from helpers import runbook
+from helpers.aws import calls
+from helpers.aws.errors import RunbookError
+from helpers.elasticache import cutover
 from helpers.elasticache.policy import POLICY
 from helpers.rehearsal import scenario
 from helpers.runbook import parameters
@@ -126,19 +131,34 @@ def test_a_group_rebuilt_on_its_own_version_takes_writes(house: Any) -> None:
     assert (house.audited()["acknowledged_writes_lost"], house.endpoint()) == (0, house.entry(new))
 
 
-def test_a_roll_back_that_was_killed_while_carrying_back_is_done_again(house: Any) -> None:
+def test_a_roll_back_that_failed_or_was_killed_while_carrying_back_is_done_again(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = house.endpoint()
     assert house.apply("w", "-p", "test_failover=false", approve="switch").returncode == 3
+    for name, value in house.environment.items():
+        monkeypatch.setenv(name, value)
+    with monkeypatch.context() as patched, pytest.raises(RunbookError, match="in vain"):
+        patched.setattr(cutover, "carry_application", _fail)
+        runbook.rollback("w", approve="rollback")
+    calls.watch(None)
+    host, port = house.entry("sessions").split(":")
+    with redis.Redis(host=host, port=int(port)) as client, pytest.raises(redis.ResponseError, match="NOREPLICAS"):
+        client.set("late", "write")  # the application is still on the new group
     done = len(_calls(house, "w"))
     back = subprocess.Popen(house.command("rollback", "w", "--approve", "rollback"), env=house.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     house.poll(lambda: any(call[:2] == ("redis", "RESTORE") for call in _calls(house, "w")[done:]) or back.poll() is not None, "the first keys carried back")
     assert back.poll() is None
     back.kill()
     back.wait()
+    forward = house.runbook("resume", "w", "--approve", "switch,delete")
+    assert forward.returncode == 1 and "End it first: `runbook rollback w`" in forward.stderr, forward.stdout[-2000:] + forward.stderr
     again = house.runbook("rollback", "w", "--approve", "rollback")
     assert again.returncode == 0, again.stdout[-3000:] + again.stderr
     report = house.audited()
     assert (house.groups(), house.endpoint(), report["acknowledged_writes_lost"], report["endpoint"]) == (["sessions"], before, 0, before)
+
+
+def _fail(*_: Any) -> None:
+    raise RunbookError("Carried in vain.")
 
 
 def test_without_approval_it_stops_before_the_switch_and_rolls_back_to_the_start(house: Any) -> None:
@@ -204,7 +224,7 @@ def test_bad_input_gets_one_clear_error_and_changes_nothing(house: Any) -> None:
         if len(tries) % 2 == 0:
             tries[-2].wait(60), tries[-1].wait(60)
     for one, (values, sentence) in zip(tries, BAD, strict=True):
-        _, errors = one.communicate(timeout=60)
+        _, errors = one.communicate(timeout=110)
         assert (one.returncode, sentence in errors) == (1, True), (values, errors)
     assert not [call for path in house.runs.glob("*/calls.jsonl") for call in map(json.loads, path.read_text().splitlines()) if call["write"]]
     assert house.groups() == ["sessions"]

@@ -139,7 +139,7 @@ def test_a_second_application_of_the_same_directory_does_not_start(cloud: Cloud,
         until(lambda: (tmp_path / scenario.LOCK_FILE).exists() and (tmp_path / scenario.LOCK_FILE).read_text())
         command = [sys.executable, "-m", "helpers.rehearsal.application", "--bucket", "b", "--lock"]
         environment = scenario.application_environment(access.variables)
-        second = subprocess.run([*command, str(tmp_path / scenario.LOCK_FILE)], env=environment, capture_output=True, timeout=20)
+        second = subprocess.run([*command, str(tmp_path / scenario.LOCK_FILE)], env=environment, capture_output=True, timeout=60)
         assert second.returncode == 3
         assert scenario.application_pid(tmp_path) == pid
     finally:
@@ -151,7 +151,7 @@ def test_a_second_application_of_the_same_directory_does_not_start(cloud: Cloud,
 def test_it_ends_when_its_cloud_is_gone(cloud: Cloud, tmp_path: Path) -> None:
     environment = {**cloud.environment(), "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     command = [sys.executable, "-m", "helpers.rehearsal.application", "--bucket", "b", "--unreachable", "0.5"]
-    ended = subprocess.run(command, env=scenario.application_environment(environment), capture_output=True, timeout=20)
+    ended = subprocess.run(command, env=scenario.application_environment(environment), capture_output=True, timeout=60)
     assert ended.returncode == 0
     assert b"unreachable" in ended.stderr
 

@@ -102,14 +102,15 @@ def test_a_killed_rehearsal_keeps_its_cloud_and_is_resumed_on_it(runbook, tiny, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_plain_papermill_rehearses_too_and_what_it_guesses_wrong_is_refused(tiny, tmp_path, monkeypatch):
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL_SSM"):
         monkeypatch.delenv(name)
     command = [sys.executable, "-m", "papermill", str(tiny), str(tmp_path / "out.ipynb"), "-p", "run_id", "plain"]
-    guessed = subprocess.run([*command, "-p", "value", "012"], capture_output=True, text=True, timeout=60)
+    guessed = subprocess.run([*command, "-p", "value", "012"], capture_output=True, text=True, timeout=140)
     assert guessed.returncode == 1 and "write `-r value <text>`" in guessed.stderr
     assert not (tmp_path / "runs").exists()
-    passed = subprocess.run([*command, "-r", "value", "012"], capture_output=True, text=True, timeout=60)
+    passed = subprocess.run([*command, "-r", "value", "012"], capture_output=True, text=True, timeout=140)
     assert passed.returncode == 0, passed.stderr
     assert result(tmp_path, "plain")["metrics"] == {"now": "012"}
 

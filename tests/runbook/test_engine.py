@@ -31,8 +31,13 @@ class Made:
         return pd.DataFrame([(self.name, self.size)], columns=["name", "size"])
 
 
+FAULTS: list[BaseException] = []  # what the next undos end with
+
+
 def unmake(name: str) -> None:
     """Unmake it."""
+    if FAULTS:
+        raise FAULTS.pop()
     DONE.append(f"unmade {name}")
 
 
@@ -64,7 +69,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
     monkeypatch.setattr(schema, "find", lambda name: path)
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(engine.amazon, "connect", lambda **_: aws_session.Aws(None, "012345678901", "", "eu-west-1", "arn:aws:iam::012345678901:user/me"))
+    monkeypatch.setattr(engine.amazon, "connect", lambda **_: aws_session.Aws(None, "012345678901", "eu-west-1", "arn:aws:iam::012345678901:user/me"))
     return tmp_path
 
 
@@ -286,6 +291,38 @@ def test_roll_back_needs_its_approval_and_refuses_what_cannot_be_undone() -> Non
         rollback(run.id, approve="rollback")
     with pytest.raises(RunbookError, match="no run"):
         rollback("unknown", approve="rollback")
+
+
+def test_a_roll_back_that_was_cut_short_must_end_before_the_run_goes_on() -> None:
+    run = begin()
+    with run.step("1 Make"):
+        make("a"), make("b")
+    run._close()
+    FAULTS[:] = [KeyboardInterrupt()]  # a kill leaves the same journal
+    with pytest.raises(RunbookError, match="interrupted"):
+        rollback(run.id, approve="rollback")
+    for mode in ("apply", "plan"):
+        with pytest.raises(RunbookError, match=f"cut short while it took 1 Make/make#2 back.*`runbook rollback {run.id}`"):
+            begin(run_id=run.id, mode=mode)
+    rollback(run.id, approve="rollback")
+    again = begin(run_id=run.id)
+    with again.step("1 Make"):
+        make("a"), make("b")
+    assert DONE == ["made a", "made b", "unmade b", "unmade a", "made a", "made b"]
+
+
+def test_a_run_whose_roll_back_was_refused_may_go_on() -> None:
+    run = begin()
+    with run.step("1 Make"):
+        make("a")
+    run._close()
+    FAULTS[:] = [RunbookError("It is in use.", "Keep it.")]
+    with pytest.raises(RunbookError, match="in use"):
+        rollback(run.id, approve="rollback")
+    again = begin(run_id=run.id)
+    with again.step("1 Make"):
+        make("a")
+    assert DONE == ["made a"]
 
 
 def test_a_noted_value_reaches_the_process_that_resumes() -> None:

@@ -42,7 +42,7 @@ from pathlib import Path
 from helpers.aws import act, effect
 from helpers.aws.session import Aws
 from helpers.runbook import engine
-engine.amazon.connect = lambda **_: Aws(None, "012345678901", "", "eu-west-1", "arn:aws:iam::012345678901:user/me")
+engine.amazon.connect = lambda **_: Aws(None, "012345678901", "eu-west-1", "arn:aws:iam::012345678901:user/me")
 
 @effect(undo="It stays.")
 def write_down(line: str) -> str:
@@ -147,7 +147,7 @@ def house(cloud: clouds.Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     nbformat.write(nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell(f"NOTEBOOK = {str(path)!r}\n{NOTEBOOK}")]), path)
     found = schema.find
     monkeypatch.setattr(schema, "find", lambda name: path if name == "small" else found(name))
-    monkeypatch.setattr(engine.amazon, "connect", lambda **_: aws_session.Aws(None, "012345678901", "", "eu-west-1", "arn:aws:iam::012345678901:user/me"))
+    monkeypatch.setattr(engine.amazon, "connect", lambda **_: aws_session.Aws(None, "012345678901", "eu-west-1", "arn:aws:iam::012345678901:user/me"))
     made = House(tmp_path, bucket, s3, monkeypatch)
     made.machine("a")
     yield made

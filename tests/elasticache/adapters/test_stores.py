@@ -119,7 +119,7 @@ def test_a_replica_cannot_be_written(aws: Aws, store: Any, cloud: Any, monkeypat
     store.client().replicate_secret_to_regions(SecretId=f"app/{store.name}", AddReplicaRegions=[{"Region": "us-west-2"}])
     for name, value in cloud.environment().items():
         monkeypatch.setenv(name, value)
-    there = Aws(boto3.Session(region_name="us-west-2"), aws.account, "", "us-west-2", aws.caller)
+    there = Aws(boto3.Session(region_name="us-west-2"), aws.account, "us-west-2", aws.caller)
     found = check(there, store, "can be written")
     assert found.outcome == "fail" and "ap-northeast-1" in found.found
     with pytest.raises(RunbookError, match="replica secret"):

@@ -43,9 +43,10 @@ def rollback(run_id: str, *, approve: str = "", mode: str = "") -> Run:
     `mode` is the run's own, or "plan" to list the writes only. Gate: `rollback`. Raises `RunbookError` where the
     run is unknown or did something that cannot be undone.
     """
-    known = store.read_json(store.run_directory(run_id) / "run.json")
+    directory = store.run_directory(run_id)
+    known = store.read_json(directory / "run.json")
     if known is None:
-        raise RunbookError(f"There is no run {run_id} in {store.name()}.", "`runbook runs` lists them.")
+        raise store.missing(directory)
     run = Run(known["runbook"], {**known["parameters"], "run_id": run_id, "mode": mode or known["mode"], "approve": approve})
     run._open()
     steps = undos(run.journal)
@@ -78,9 +79,11 @@ def undos(journal: Journal) -> list[Undo]:
 
 def _take_back(run: Run, undo: Undo) -> None:
     with run.step(f"Undo {undo.key}") as step:
+        run.journal.write("undoing", key=undo.key)
         try:
             outcome = undo.function(**_arguments(run, undo))
         except Exception as error:
+            run.journal.write("kept", key=undo.key)
             raise explain(error) from error
         if outcome is not None:
             step.evidence.append(outcome)
