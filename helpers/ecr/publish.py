@@ -87,7 +87,7 @@ def verify(client: Any, registry: Registry, plan: PushPlan) -> Proof:
         )
     return Proof(
         f"{plan.repository}:{plan.tag}", digest, len(answer.body), answer.headers.get("content-type", ""), detail.get("imageSizeInBytes", 0),
-        tuple(detail.get("imageTags", ())), str(detail.get("imagePushedAt", "")),
+        tuple(detail.get("imageTags", ())), f"{detail['imagePushedAt']:%Y-%m-%d %H:%M:%S %Z}".strip() if "imagePushedAt" in detail else "",
     )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ class PushPlan:
         counts = {action: sum(one.action == action for one in self.layers) for action in (THERE, MOUNT, UPLOAD)}
         time = f", about {self.bytes / RATE:,.0f} s at 100 Mbit/s" if self.bytes > RATE else ""
         moved = f" The tag {self.tag} moves here from {self.tag_now}." if self.tag_now not in ("", self.digest) else ""
-        return f"Of {len(self.layers)} blobs {counts[THERE]} are there, {counts[MOUNT]} are mounted, {counts[UPLOAD]} are uploaded: {self.bytes / 1e6:,.1f} MB{time}.{moved}"
+        return f"{len(self.layers)} blobs: {counts[THERE]} there already, {counts[MOUNT]} to mount, {counts[UPLOAD]} to upload, which is {self.bytes / 1e6:,.1f} MB{time}.{moved}"
 
     def table(self) -> pd.DataFrame:
         """A row a blob, a manifest and the tag: what, digest, bytes, action."""

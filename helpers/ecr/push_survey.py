@@ -125,8 +125,12 @@ def _scannable(aws: Aws, image: Image, plan: PushPlan, scans: str) -> tuple[tupl
 
 
 def _read(image: Image) -> Check:
-    what = f"chart {image.name} {image.version}" if image.kind == CHART else f"{len(image.manifests)} manifests of {', '.join(image.platforms) or 'no platform'}"
+    what = f"chart {image.name} {image.version}" if image.kind == CHART else f"{_kind(image)} of {', '.join(image.platforms) or 'no platform'}"
     return Check("the image can be read", "pass", f"{image.origin}: {what}, {len(image.blobs)} blobs of {image.size / 1e6:,.1f} MB, {image.root.digest}")
+
+
+def _kind(image: Image) -> str:
+    return f"an index and {len(image.manifests) - 1} images" if image.root.children else "an image"
 
 
 def _space(plan: PushPlan) -> Check:
