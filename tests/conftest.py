@@ -32,7 +32,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clouds.Cloud]:
     """A local cloud for the tests of one file."""
     directory = tmp_path_factory.mktemp("cloud")
     try:
-        yield clouds.up(directory)
+        yield clouds.up(directory, max_hours=1)
     finally:
         clouds.down(directory)
 

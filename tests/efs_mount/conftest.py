@@ -104,15 +104,6 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clouds.Cloud]:
-    directory = tmp_path_factory.mktemp("cloud")
-    try:
-        yield clouds.up(directory)
-    finally:
-        clouds.down(directory)
-
-
-@pytest.fixture(scope="module")
 def seeded(cloud: clouds.Cloud) -> tuple[list[str], str]:
     """Two instances of the clients' security group in a zone with a mount target, and the access point."""
     made = scenario.SCENARIOS["efs_mount"](cloud)

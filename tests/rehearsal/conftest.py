@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -15,7 +14,6 @@ import redis
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from helpers.rehearsal import cloud as clouds
 from helpers.rehearsal.cloud import Cloud
 from helpers.rehearsal.scenario import SNAPSHOT_ACTIONS
 
@@ -133,13 +131,6 @@ class Account:
 @pytest.fixture(scope="session")
 def until() -> Callable[..., Any]:
     return wait_until
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    directory: Path = tmp_path_factory.mktemp("cloud")
-    yield clouds.up(directory, max_hours=1)
-    clouds.down(directory)
 
 
 @pytest.fixture(scope="module")

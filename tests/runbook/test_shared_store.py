@@ -81,13 +81,6 @@ def erase(line: str) -> None:
     act("ledger", "Append", line, lambda: LEDGER.append(line))
 
 
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clouds.Cloud]:
-    directory = tmp_path_factory.mktemp("cloud")
-    yield clouds.up(directory)
-    clouds.down(directory)
-
-
 class House:
     """A bucket of runs, and machines that share it."""
 

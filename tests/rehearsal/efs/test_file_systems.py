@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,6 @@ from helpers.rehearsal.efs import nfs, traces
 
 pytestmark = pytest.mark.timeout(120)
 SUMS = ("MeteredIOBytes", "DataReadIOBytes", "DataWriteIOBytes", "MetadataIOBytes")
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clouds.Cloud]:
-    directory = tmp_path_factory.mktemp("cloud")
-    try:
-        yield clouds.up(directory)
-    finally:
-        clouds.down(directory)
 
 
 @pytest.fixture(scope="module")
